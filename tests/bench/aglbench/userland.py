@@ -1,0 +1,122 @@
+"""The guest's programs: chosen ones of Debian's arm64 packages with the libraries they load, as one archive.
+
+Nothing foreign is run: packages are unpacked, and the libraries found by reading the programs' own tables.
+The kernel's ALSA self-tests are compiled here too, because they link with the guest's libasound.
+"""
+
+import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from . import debian
+from .cpio import Archive as Cpio
+from .debian import Archive, Found
+from .progress import Progress, SetupError
+
+PACKAGES = ["busybox-static", "alsa-utils", "libasound2-data", "libasound2-dev"]
+
+# What a guest may run, apart from busybox's own commands.
+PROGRAMS = ["busybox", "aplay", "arecord", "amixer", "speaker-test"]
+DATA = ["usr/share/alsa"]
+
+LIBRARIES = Path("usr/lib/aarch64-linux-gnu")
+LOADER = "ld-linux-aarch64.so.1"
+READELF = "aarch64-linux-gnu-readelf"
+GCC = "aarch64-linux-gnu-gcc"
+
+
+def find(archive: Archive) -> list[Found]:
+    """The packages in the versions that would be extracted."""
+    result = []
+    for package in PACKAGES:
+        versions = archive.versions(re.escape(package))
+        if not versions:
+            raise SetupError(f"Debian {debian.RELEASE} has no package {package}", "check the mirror")
+        # backports are not among the lines that `build` gives to mmdebstrap
+        result.append(next((found for found in versions if "~bpo" not in found.version), versions[0]))
+    return result
+
+
+def ingredients(found: list[Found], kernel_piece: Path) -> dict[str, str]:
+    """What this piece is made from."""
+    versions = {entry.package: entry.version for entry in found}
+    how = inspect.getsource(sys.modules[__name__]) + inspect.getsource(debian.extract)
+    return {**versions, "kernel": kernel_piece.name, "how": how}
+
+
+def build(work: Path, kernel_piece: Path, progress: Progress) -> None:
+    """userland.cpio, ready to be unpacked by the kernel."""
+    log = work / "log"
+    root = work / "root"
+    progress.note(f"extracting {', '.join(PACKAGES)} for arm64")
+    debian.extract(root, "arm64", PACKAGES, progress, log)
+    # packages still speak of /lib and /bin
+    for name in ("bin", "sbin", "lib"):
+        if not (root / name).exists():
+            (root / name).symlink_to(f"usr/{name}")
+
+    tree = Cpio()
+    for name in ("dev", "proc", "sys", "run", "tmp", "root", "share", "etc"):
+        tree.folder(name)
+    for name in ("bin", "sbin", "lib"):
+        tree.link(name, f"usr/{name}")
+
+    programs = [root / "usr/bin" / name for name in PROGRAMS]
+    for program in programs:
+        if not program.exists():
+            raise SetupError(f"{program.name} is not in the guest's packages", "correct aglbench/userland.py")
+        # arecord is a link to aplay: as a file of its own it works the same
+        tree.file(f"usr/bin/{program.name}", program.resolve().read_bytes(), 0o755)
+    tree.link("usr/bin/sh", "busybox")
+    for folder in DATA:
+        tree.tree(root / folder, folder)
+
+    progress.note("compiling the kernel's ALSA self-tests")
+    selftests = work / "selftests"
+    compile_selftests(kernel_piece / "selftests", root, selftests, progress, log)
+    tree.tree(selftests, "selftests/alsa")
+
+    for library in closure([*programs, *selftests.glob("*-test"), selftests / "libatest.so"], root):
+        tree.file(f"{LIBRARIES}/{library.name}", library.resolve().read_bytes(), 0o755)
+    tree.link(f"usr/lib/{LOADER}", f"aarch64-linux-gnu/{LOADER}")
+
+    (work / "userland.cpio").write_bytes(tree.bytes())
+    progress.run(["rm", "-rf", str(root), str(selftests)], log)
+
+
+def compile_selftests(source: Path, root: Path, target: Path, progress: Progress, log: Path) -> None:
+    """pcm-test and mixer-test with their own small library, as the kernel's makefile would build them for itself."""
+    alsa = source / "alsa"
+    target.mkdir()
+    compiler = [
+        GCC, "-O2", f"-I{source}", f"-I{root}/usr/include", f"-L{root}/{LIBRARIES}", f"-L{target}",
+        # libasound wants a newer C library than the compiler's; the guest has it
+        "-Wl,-rpath,$ORIGIN", "-Wl,--allow-shlib-undefined",
+    ]
+    progress.run([*compiler, "-shared", "-fPIC", str(alsa / "conf.c"), "-lasound", "-o", str(target / "libatest.so")], log)
+    for test in ("pcm-test", "mixer-test"):
+        progress.run([*compiler, str(alsa / f"{test}.c"), "-latest", "-lasound", "-lpthread", "-o", str(target / test)], log)
+    progress.run(["cp", "-r", str(alsa / "pcm-test.conf"), str(alsa / "conf.d"), str(target)], log)
+
+
+def closure(programs: list[Path], root: Path) -> list[Path]:
+    """All libraries that these programs load, and those that the libraries load."""
+    found: dict[str, Path] = {LOADER: root / LIBRARIES / LOADER}
+    todo = list(programs)
+    env = dict(os.environ, LC_ALL="C")
+    while todo:
+        table = subprocess.run(
+            [READELF, "-d", str(todo.pop())], env=env, capture_output=True, text=True, check=True
+        ).stdout
+        for name in re.findall(r"\(NEEDED\)\s+Shared library: \[([^]]+)\]", table):
+            if name in found or name == "libatest.so":
+                continue
+            library = root / LIBRARIES / name
+            if not library.exists():
+                raise SetupError(f"{name} is in none of the guest's packages", "add its package to aglbench/userland.py")
+            found[name] = library
+            todo.append(library)
+    return sorted(found.values())
