@@ -1,1 +1,24 @@
-//! (being written)
+// SPDX-License-Identifier: Apache-2.0
+//! What every device daemon shares: command line, configuration, logging, systemd, sandbox,
+//! real time, the D-Bus object and an orderly end.
+//!
+//! Nothing in here knows a device, and the data path never waits for anything in here.
+#![deny(unsafe_code)]
+
+pub mod cli;
+mod exit;
+mod health;
+pub mod inherited_fd;
+pub mod listener;
+pub mod logging;
+pub mod notify;
+pub mod realtime;
+mod shutdown;
+
+pub use exit::{Exit, ExitReason, explain};
+pub use health::{Health, Heartbeat, Turn};
+pub use logging::RateLimit;
+pub use shutdown::Stop;
+
+/// The facade that devices log through.
+pub use log;
