@@ -13,11 +13,16 @@
 //! | 4 KiB | settings of the device: two slots switched by one word, then atomic words |
 //! | 64 KiB | one queue record per queue: vhost-user's inflight layout for split rings |
 
+use std::fmt;
 use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fstat, ftruncate, memfd_create};
+use rustix::fs::{
+    FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat,
+    ftruncate, memfd_create,
+};
 use vm_memory::{FileOffset, GuestMemoryError, MmapRegion, VolatileMemory, VolatileSlice};
 
 /// "AGLVIREC", little endian.
@@ -55,12 +60,21 @@ const QUEUE_STRIDE: usize = 16448;
 /// Bytes of the whole record; sparse, so that untouched queues cost nothing.
 pub const RECORD_SIZE: usize = QUEUES_AT + MAX_QUEUES * QUEUE_STRIDE;
 
+/// Where the part that a VMM holds (`GET_INFLIGHT_FD`) begins: the queues' records. The header and
+/// the settings are not in it, because QEMU fills what it holds with zeroes when the guest resets.
+pub const INFLIGHT_OFFSET: u64 = QUEUES_AT as u64;
+/// Bytes of the part that a VMM holds.
+pub const INFLIGHT_SIZE: u64 = (MAX_QUEUES * QUEUE_STRIDE) as u64;
+
 /// What the keeper is doing with the service that maps the record.
+///
+/// A service reads it when a ring starts: while it is [`Phase::Replaying`], the ring ran before and
+/// goes on from its record; else it begins at the VMM's BASE.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Phase {
     /// No service has ever been alive on this record.
     Fresh,
-    /// A service died; its successor is being told what the VMM had said.
+    /// A service died (or the VMM brought the record); rings that ran before are being started.
     Replaying,
     /// The service speaks with the VMM.
     Live,
@@ -103,6 +117,15 @@ pub struct Record {
     region: MmapRegion,
 }
 
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record")
+            .field("phase", &self.phase())
+            .field("device", &self.device())
+            .finish_non_exhaustive()
+    }
+}
+
 impl Record {
     /// Creates an empty record of the kind that the keeper hands out.
     ///
@@ -131,6 +154,11 @@ impl Record {
         let stat = fstat(&file).map_err(io::Error::from)?;
         if u64::try_from(stat.st_size) != Ok(RECORD_SIZE as u64) {
             return Err(RecordError::Foreign("it has another size"));
+        }
+        // What can shrink can end this process by SIGBUS at any access.
+        let seals = fcntl_get_seals(&file).unwrap_or(SealFlags::empty());
+        if !seals.contains(SealFlags::SHRINK) {
+            return Err(RecordError::Foreign("it is not sealed against shrinking"));
         }
         let record = Self::map(file)?;
         if record.load_u64(MAGIC_AT) != MAGIC {
@@ -258,6 +286,27 @@ impl Record {
         )
     }
 
+    /// Forgets what was in flight in all queues: a guest begins that the record knows nothing of.
+    /// No ring may run.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn clear_queues(&self) -> Result<(), RecordError> {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        fallocate(&self.file, flags, INFLIGHT_OFFSET, INFLIGHT_SIZE).map_err(io::Error::from)?;
+        Ok(())
+    }
+
+    /// Whether a file is this very record.
+    ///
+    /// # Errors
+    /// When the file cannot be asked.
+    pub fn is_same_file(&self, file: impl AsFd) -> Result<bool, RecordError> {
+        let ours = fstat(&self.file).map_err(io::Error::from)?;
+        let other = fstat(file).map_err(io::Error::from)?;
+        Ok((ours.st_dev, ours.st_ino) == (other.st_dev, other.st_ino))
+    }
+
     fn slice(&self, offset: usize, len: usize) -> Option<VolatileSlice<'_>> {
         self.region.get_slice(offset, len).ok()
     }
@@ -318,6 +367,29 @@ mod tests {
         record.save_settings(b"kept").unwrap();
         assert!(record.save_settings(&vec![0; SETTINGS_SIZE + 1]).is_err());
         assert_eq!(record.settings().unwrap(), b"kept");
+    }
+
+    #[test]
+    fn clearing_the_queues_leaves_the_settings() {
+        let record = Record::create().unwrap();
+        record.save_settings(b"kept").unwrap();
+        let queue = record.queue(MAX_QUEUES - 1).unwrap();
+        queue.copy_from(&[0xff_u8; 64]);
+        record.clear_queues().unwrap();
+        let mut bytes = [1_u8; 64];
+        queue.copy_to(&mut bytes[..]);
+        assert_eq!(bytes, [0; 64]);
+        assert_eq!(record.settings().unwrap(), b"kept");
+    }
+
+    #[test]
+    fn a_file_that_could_shrink_is_no_record() {
+        let record = Record::create().unwrap();
+        let fd = memfd_create("copy", MemfdFlags::CLOEXEC).unwrap();
+        let mut copy = File::from(fd);
+        let mut original = record.file().try_clone().unwrap();
+        io::copy(&mut original, &mut copy).unwrap();
+        assert!(matches!(Record::open(copy), Err(RecordError::Foreign(_))));
     }
 
     #[test]
