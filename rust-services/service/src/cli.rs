@@ -87,7 +87,8 @@ impl std::str::FromStr for BusChoice {
             "session" => Ok(Self::Session),
             "none" => Ok(Self::None),
             address if address.contains(':') => Ok(Self::Address(address.to_owned())),
-            _ => Err("write system, session, none, or an address such as                       unix:path=/run/dbus/system_bus_socket"
+            _ => Err("write system, session, none, or an address such as \
+                       unix:path=/run/dbus/system_bus_socket"
                 .to_owned()),
         }
     }

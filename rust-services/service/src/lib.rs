@@ -6,6 +6,7 @@
 #![deny(unsafe_code)]
 
 pub mod cli;
+pub mod config;
 mod exit;
 mod health;
 pub mod inherited_fd;

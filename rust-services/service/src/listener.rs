@@ -18,7 +18,8 @@ const ACTIVATION_FIRST: RawFd = 3;
 pub enum ListenError {
     /// Nothing says where to listen.
     #[error(
-        "no socket to listen on: give --socket PATH or --socket-fd N,          or start through a systemd socket unit"
+        "no socket to listen on: give --socket PATH or --socket-fd N, \
+         or start through a systemd socket unit"
     )]
     Missing,
     /// Somebody else serves this path.

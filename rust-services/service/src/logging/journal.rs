@@ -114,7 +114,8 @@ mod tests {
     fn a_line_carries_the_guest_and_the_device() {
         assert_eq!(
             String::from_utf8(datagram_of("no card")).unwrap(),
-            "MESSAGE=no card\nPRIORITY=4\nSYSLOG_IDENTIFIER=agl-virtio-test\nTARGET=test\n             AGL_VIRTIO_GUEST=ivi\nAGL_VIRTIO_DEVICE=cabin\n"
+            "MESSAGE=no card\nPRIORITY=4\nSYSLOG_IDENTIFIER=agl-virtio-test\nTARGET=test\n\
+             AGL_VIRTIO_GUEST=ivi\nAGL_VIRTIO_DEVICE=cabin\n"
         );
     }
 

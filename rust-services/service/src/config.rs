@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A guest's configuration: one TOML file per guest, one table per device.
+//!
+//! ```toml
+//! # /etc/agl-virtio/ivi.toml: the file's name is the guest's name
+//! [devices.cabin-sound]            # any name of letters, digits, - and _
+//! type = "snd"                     # which service: agl-virtio-snd
+//! socket = "/run/agl-virtio/ivi-cabin-sound.sock"    # where the command line says nothing
+//! # all other keys are the device's own
+//! ```
+//!
+//! A table `[guest]` belongs to the manager and is left alone. Everything else is refused.
+//! The file is read once, checked as a whole, and what is wrong with it is shown as a compiler
+//! shows it: file, line, column, what is wrong, and what to write.
+
+mod advice;
+mod diagnostic;
+mod guest_file;
+mod problem;
+
+pub use diagnostic::Diagnostic;
+pub use guest_file::{DeviceTable, Selection, read};
+pub use problem::{Problem, Problems, Validate};
+
+use crate::{Exit, ExitReason};
+use std::path::PathBuf;
+
+/// Longer files are no configuration. In bytes.
+pub const LONGEST_FILE: u64 = 1024 * 1024;
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {file}: {source}")]
+    Unreadable {
+        /// The file that was named.
+        file: PathBuf,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// The file is no configuration.
+    #[error("{0} is larger than 1 MiB, which no configuration is: name the guest's TOML file")]
+    TooLarge(PathBuf),
+    /// Its contents are wrong in one or more places.
+    #[error("{}", in_paragraphs(.0))]
+    Faulty(Vec<Diagnostic>),
+}
+
+fn in_paragraphs(diagnostics: &[Diagnostic]) -> String {
+    let texts: Vec<String> = diagnostics.iter().map(Diagnostic::to_string).collect();
+    texts.join("\n\n")
+}
+
+impl ExitReason for ConfigError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Unreadable { source, .. } => source.exit(),
+            Self::TooLarge(_) | Self::Faulty(_) => Exit::Config,
+        }
+    }
+}
+
+/// Whether a guest or device may have this name: 1 to 64 of `A-Z a-z 0-9 _ -`.
+#[must_use]
+pub fn is_name(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+}

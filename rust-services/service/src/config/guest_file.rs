@@ -1,0 +1,373 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Reads a guest's file, finds the device's table and remembers where every key stands.
+
+use super::advice;
+use super::diagnostic::{Diagnostic, Place};
+use super::{ConfigError, LONGEST_FILE, Problems, Validate, is_name};
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// Which table is wanted.
+#[derive(Debug, Clone, Copy)]
+pub struct Selection<'a> {
+    /// The type of device that this service is, such as `snd`.
+    pub device_type: &'a str,
+    /// The table's name; without it, the only table of our type.
+    pub device: Option<&'a str>,
+}
+
+/// What a file says about a device, apart from the device's own keys.
+#[derive(Debug, Clone)]
+pub struct DeviceTable {
+    /// The guest: the file's name without `.toml`.
+    pub guest: String,
+    /// The device: the table's name.
+    pub device: String,
+    /// Where to listen unless the command line says so.
+    pub socket: Option<PathBuf>,
+    file: PathBuf,
+    source: String,
+    spans: BTreeMap<String, Range<usize>>,
+}
+
+impl DeviceTable {
+    /// Checks values and shows what is wrong with them where the file has them.
+    ///
+    /// # Errors
+    /// Everything that is wrong.
+    pub fn check(&self, config: &impl Validate) -> Result<(), ConfigError> {
+        check(config, |key| {
+            let span = locate(&self.spans, key);
+            Some(Place::of(self.file.clone(), &self.source, &span))
+        })
+    }
+}
+
+/// Checks a configuration that came from no file.
+pub(crate) fn check_without_file(config: &impl Validate) -> Result<(), ConfigError> {
+    check(config, |_| None)
+}
+
+fn check(
+    config: &impl Validate,
+    place_of: impl Fn(&str) -> Option<Place>,
+) -> Result<(), ConfigError> {
+    let mut problems = Problems::new();
+    config.validate(&mut problems);
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let faults = problems.into_list().into_iter().map(|problem| Diagnostic {
+        place: place_of(&problem.key),
+        message: if problem.key.is_empty() {
+            problem.message
+        } else {
+            format!("{}: {}", problem.key, problem.message)
+        },
+        remedy: problem.remedy,
+    });
+    Err(ConfigError::Faulty(faults.collect()))
+}
+
+/// Reads a file and the wanted table of it. The values are not validated yet: options of the
+/// command line may replace some first; then call [`DeviceTable::check`].
+///
+/// # Errors
+/// Everything that is wrong with the syntax, or the first thing that is wrong with the types.
+pub fn read<T: DeserializeOwned>(
+    file: &Path,
+    selection: Selection<'_>,
+) -> Result<(DeviceTable, T), ConfigError> {
+    let source = read_source(file)?;
+    parse(file, source, selection)
+}
+
+fn read_source(file: &Path) -> Result<String, ConfigError> {
+    let unreadable = |source| ConfigError::Unreadable {
+        file: file.to_owned(),
+        source,
+    };
+    let mut source = String::new();
+    let handle = std::fs::File::open(file).map_err(unreadable)?;
+    handle
+        .take(LONGEST_FILE.saturating_add(1))
+        .read_to_string(&mut source)
+        .map_err(unreadable)?;
+    if u64::try_from(source.len()).is_ok_and(|length| length > LONGEST_FILE) {
+        return Err(ConfigError::TooLarge(file.to_owned()));
+    }
+    Ok(source)
+}
+
+/// Makes diagnostics for one file.
+struct Reporter<'a> {
+    file: &'a Path,
+    source: &'a str,
+}
+
+impl Reporter<'_> {
+    fn fault(
+        &self,
+        span: &Range<usize>,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> ConfigError {
+        ConfigError::Faulty(vec![self.diagnostic(span, message.into(), remedy.into())])
+    }
+
+    fn diagnostic(&self, span: &Range<usize>, message: String, remedy: String) -> Diagnostic {
+        Diagnostic {
+            message,
+            remedy,
+            place: Some(Place::of(self.file.to_owned(), self.source, span)),
+        }
+    }
+
+    fn from_toml(&self, error: &toml::de::Error, otherwise: &Range<usize>) -> Diagnostic {
+        let span = error.span().unwrap_or_else(|| otherwise.clone());
+        let message = error.message().trim();
+        self.diagnostic(&span, message.replace('\n', ", "), advice::remedy(message))
+    }
+}
+
+fn parse<T: DeserializeOwned>(
+    file: &Path,
+    source: String,
+    selection: Selection<'_>,
+) -> Result<(DeviceTable, T), ConfigError> {
+    let reporter = Reporter {
+        file,
+        source: &source,
+    };
+    let (document, errors) = DeTable::parse_recoverable(&source);
+    if !errors.is_empty() {
+        let faults = errors
+            .iter()
+            .map(|error| reporter.from_toml(error, &(0..0)));
+        return Err(ConfigError::Faulty(faults.collect()));
+    }
+    let guest = guest_name(&reporter)?;
+    let devices = devices_of(&reporter, document)?;
+    let (device, device_span, mut table) = select(&reporter, devices, selection)?;
+
+    let mut spans = BTreeMap::new();
+    spans.insert(String::new(), device_span.clone());
+    collect_spans(&table, "", &mut spans);
+
+    let _ = take(&mut table, "type");
+    let socket = match take(&mut table, "socket") {
+        None => None,
+        Some(value) => match value.get_ref().as_str() {
+            Some(path) if path.starts_with('/') => Some(PathBuf::from(path)),
+            _ => {
+                return Err(reporter.fault(
+                    &value.span(),
+                    "socket is no absolute path",
+                    "a path such as \"/run/agl-virtio/guest-device.sock\"",
+                ));
+            }
+        },
+    };
+    let value = Spanned::new(device_span.clone(), DeValue::Table(table));
+    let config = T::deserialize(toml::de::ValueDeserializer::from(value))
+        .map_err(|error| ConfigError::Faulty(vec![reporter.from_toml(&error, &device_span)]))?;
+    let table = DeviceTable {
+        guest,
+        device,
+        socket,
+        file: file.to_owned(),
+        spans,
+        source,
+    };
+    Ok((table, config))
+}
+
+fn guest_name(reporter: &Reporter<'_>) -> Result<String, ConfigError> {
+    match reporter.file.file_stem().and_then(|stem| stem.to_str()) {
+        Some(name) if is_name(name) => Ok(name.to_owned()),
+        _ => Err(reporter.fault(
+            &(0..0),
+            "the file's name is the guest's name, and this one cannot be",
+            "a file name of letters, digits, - and _, such as ivi.toml",
+        )),
+    }
+}
+
+/// Refuses what does not belong into a guest's file, and returns the tables of devices.
+fn devices_of<'i>(
+    reporter: &Reporter<'_>,
+    document: Spanned<DeTable<'i>>,
+) -> Result<DeTable<'i>, ConfigError> {
+    let mut devices = None;
+    for (key, value) in document.into_inner() {
+        match (key.get_ref().as_ref(), value.into_inner()) {
+            ("devices", DeValue::Table(table)) => devices = Some(table),
+            ("guest", DeValue::Table(_)) => {}
+            ("devices" | "guest", _) => {
+                return Err(reporter.fault(
+                    &key.span(),
+                    format!("{} is no table", key.get_ref()),
+                    "[devices.NAME]",
+                ));
+            }
+            (name, _) => {
+                return Err(reporter.fault(
+                    &key.span(),
+                    format!("unknown table or key {name}"),
+                    advice::one_of(name, &["devices", "guest"]),
+                ));
+            }
+        }
+    }
+    devices.ok_or_else(|| reporter.fault(&(0..0), "the file has no devices", "[devices.NAME]"))
+}
+
+/// Checks the shape of every device's table and picks ours.
+fn select<'i>(
+    reporter: &Reporter<'_>,
+    devices: DeTable<'i>,
+    selection: Selection<'_>,
+) -> Result<(String, Range<usize>, DeTable<'i>), ConfigError> {
+    let mut names = Vec::new();
+    let mut candidates = Vec::new();
+    for (key, value) in devices {
+        let name = key.get_ref().as_ref();
+        if !is_name(name) {
+            return Err(reporter.fault(
+                &key.span(),
+                format!("{name:?} cannot be the name of a device"),
+                "1 to 64 letters, digits, - and _",
+            ));
+        }
+        let DeValue::Table(table) = value.into_inner() else {
+            return Err(reporter.fault(
+                &key.span(),
+                format!("{name} is no table"),
+                format!("[devices.{name}]"),
+            ));
+        };
+        let Some(device_type) = table.get("type") else {
+            return Err(reporter.fault(
+                &key.span(),
+                format!("the device {name} has no type"),
+                format!("type = \"{}\"", selection.device_type),
+            ));
+        };
+        let Some(type_name) = device_type.get_ref().as_str() else {
+            return Err(reporter.fault(
+                &device_type.span(),
+                "the type is no text",
+                format!("type = \"{}\"", selection.device_type),
+            ));
+        };
+        names.push(name.to_owned());
+        match selection.device {
+            Some(wanted) if wanted == name && type_name != selection.device_type => {
+                return Err(reporter.fault(
+                    &device_type.span(),
+                    format!(
+                        "{name} is of type {type_name}, but this service is {}",
+                        selection.device_type
+                    ),
+                    format!(
+                        "type = \"{}\", or start agl-virtio-{type_name}",
+                        selection.device_type
+                    ),
+                ));
+            }
+            Some(wanted) if wanted == name => candidates.push((name.to_owned(), key.span(), table)),
+            None if type_name == selection.device_type => {
+                candidates.push((name.to_owned(), key.span(), table));
+            }
+            _ => {}
+        }
+    }
+    let several = candidates.len() > 1;
+    match (candidates.pop(), selection.device) {
+        (Some(ours), _) if !several => Ok(ours),
+        (Some((name, span, _)), _) => Err(reporter.fault(
+            &span,
+            format!("several devices are of type {}", selection.device_type),
+            format!("which one on the command line, such as --device {name}"),
+        )),
+        (None, Some(wanted)) => {
+            let known: Vec<&str> = names.iter().map(String::as_str).collect();
+            Err(reporter.fault(
+                &(0..0),
+                format!("there is no device {wanted}"),
+                format!("--device with {}", advice::one_of(wanted, &known)),
+            ))
+        }
+        (None, None) => Err(reporter.fault(
+            &(0..0),
+            format!("no device is of type {}", selection.device_type),
+            format!("[devices.NAME] with type = \"{}\"", selection.device_type),
+        )),
+    }
+}
+
+fn take<'i>(table: &mut DeTable<'i>, name: &str) -> Option<Spanned<DeValue<'i>>> {
+    table.remove(name)
+}
+
+/// The place of every value below `table`, by its dotted key.
+fn collect_spans(table: &DeTable<'_>, prefix: &str, spans: &mut BTreeMap<String, Range<usize>>) {
+    for (key, value) in table {
+        collect_value(value, join(prefix, key.get_ref()), key.span(), spans);
+    }
+}
+
+fn collect_value(
+    value: &Spanned<DeValue<'_>>,
+    key: String,
+    key_span: Range<usize>,
+    spans: &mut BTreeMap<String, Range<usize>>,
+) {
+    match value.get_ref() {
+        DeValue::Table(table) => {
+            collect_spans(table, &key, spans);
+            // A whole table is too much to underline: its name says which one is meant.
+            spans.insert(key, key_span);
+        }
+        DeValue::Array(array) => {
+            for (index, item) in array.iter().enumerate() {
+                collect_value(item, join(&key, &index.to_string()), item.span(), spans);
+            }
+            spans.insert(key, key_span);
+        }
+        _ => {
+            spans.insert(key, value.span());
+        }
+    }
+}
+
+fn join(prefix: &str, name: &str) -> String {
+    if prefix.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{prefix}.{name}")
+    }
+}
+
+/// The place of a key, or of what it would be in.
+fn locate(spans: &BTreeMap<String, Range<usize>>, key: &str) -> Range<usize> {
+    let mut key = key;
+    loop {
+        if let Some(span) = spans.get(key) {
+            return span.clone();
+        }
+        key = match key.rsplit_once('.') {
+            Some((parent, _)) => parent,
+            None if key.is_empty() => return 0..0,
+            None => "",
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests;
