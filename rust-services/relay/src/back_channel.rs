@@ -70,9 +70,7 @@ impl BackChannel {
     /// Tells the VMM that the configuration space has changed. One that waits unread says it all.
     pub(crate) fn config_changed(&mut self) {
         let code = BackendReq::CONFIG_CHANGE_MSG.into();
-        if let Some(vmm) = &mut self.vmm
-            && !vmm.has_waiting(code)
-        {
+        if let Some(vmm) = self.vmm.as_mut().filter(|vmm| !vmm.has_waiting(code)) {
             let sent = vmm.send(&Message::with_code(code, Vec::new()));
             self.keep_vmm(sent);
         }
@@ -104,9 +102,10 @@ impl BackChannel {
 
     /// Passes the service's requests on, as long as there is room.
     pub(crate) fn service_readable(&mut self) {
-        while self.service_may_send()
-            && let Some(service) = &mut self.service
-        {
+        while self.service_may_send() {
+            let Some(service) = &mut self.service else {
+                return;
+            };
             match service.receive() {
                 Ok(Received::Message(message)) => self.pass_to_vmm(message),
                 Ok(Received::Nothing) => return,
@@ -135,9 +134,8 @@ impl BackChannel {
         };
         if reached && answered_by_vmm {
             self.unanswered.push_back(self.service_number);
-        } else if wants_answer && let Some(service) = &mut self.service {
-            let sent = service.send(&Message::reply_u64(code, u64::from(!reached)));
-            self.keep_service(sent);
+        } else if wants_answer {
+            self.answer_service(&Message::reply_u64(code, u64::from(!reached)));
         }
     }
 
@@ -158,9 +156,13 @@ impl BackChannel {
             log::warn!("the VMM asked on the back-end channel, where it answers");
             return;
         }
-        if self.unanswered.pop_front() == Some(self.service_number)
-            && let Some(service) = &mut self.service
-        {
+        if self.unanswered.pop_front() == Some(self.service_number) {
+            self.answer_service(message);
+        }
+    }
+
+    fn answer_service(&mut self, message: &Message) {
+        if let Some(service) = &mut self.service {
             let sent = service.send(message);
             self.keep_service(sent);
         }

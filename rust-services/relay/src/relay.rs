@@ -122,6 +122,16 @@ pub(crate) enum Stage {
     RecordTaken,
 }
 
+impl Stage {
+    fn note_death(&mut self) {
+        if let Self::Sent { deaths } = *self {
+            *self = Self::ToSend {
+                deaths: deaths.saturating_add(1),
+            };
+        }
+    }
+}
+
 /// A message on its way to a service, for tests that end the service there.
 #[cfg(feature = "crash-points")]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -209,10 +219,8 @@ impl Relay {
         self.record = Some(record);
         self.continuity = Continuity::Decided;
         self.settings.record_was_brought();
-        if let Some(pending) = &mut self.pending
-            && pending.stage == Stage::AtOwner
-        {
-            pending.stage = Stage::RecordTaken;
+        if let Some(stage @ Stage::AtOwner) = self.stage_mut() {
+            *stage = Stage::RecordTaken;
         }
     }
 
@@ -326,20 +334,15 @@ impl Relay {
         if ready.back_vmm {
             self.back.vmm_readable();
         }
-        if ready.service
-            && let Some(end) = self.service_readable()
-        {
-            return Some(end);
+        let mut end = None;
+        if ready.service {
+            end = self.service_readable();
         }
-        if !ready.vmm.is_empty()
-            && let Some(end) = self.vmm_ready(ready.vmm)
-        {
-            return Some(end);
+        if end.is_none() && !ready.vmm.is_empty() {
+            end = self.vmm_ready(ready.vmm);
         }
-        if ready.watched {
-            return Some(End::Watched);
-        }
-        ready.late.then_some(End::Deadline)
+        end.or(ready.watched.then_some(End::Watched))
+            .or(ready.late.then_some(End::Deadline))
     }
 
     fn vmm_ready(&mut self, events: PollFlags) -> Option<End> {
@@ -359,18 +362,22 @@ impl Relay {
     pub(crate) fn note_service_gone(&mut self) {
         self.back.service_gone();
         self.settings.service_gone();
-        if let Some(record) = &self.record
-            && self.settings.any_ring_started()
-        {
-            record.set_phase(Phase::Replaying);
+        if self.settings.any_ring_started() {
+            self.set_phase(Phase::Replaying);
         }
-        if let Some(pending) = &mut self.pending
-            && let Stage::Sent { deaths } = pending.stage
-        {
-            pending.stage = Stage::ToSend {
-                deaths: deaths.saturating_add(1),
-            };
+        if let Some(stage) = self.stage_mut() {
+            stage.note_death();
         }
+    }
+
+    pub(crate) fn set_phase(&self, phase: Phase) {
+        if let Some(record) = &self.record {
+            record.set_phase(phase);
+        }
+    }
+
+    fn stage_mut(&mut self) -> Option<&mut Stage> {
+        self.pending.as_mut().map(|pending| &mut pending.stage)
     }
 }
 

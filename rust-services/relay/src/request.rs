@@ -213,9 +213,8 @@ pub(crate) fn admit(
         Fds::One if message.fds.len() != 1 => return Err(Refusal::Descriptors),
         Fds::One | Fds::Counted => {}
     }
-    if let Some(feature) = rule.feature
-        && !settings.has_protocol_feature(feature.bits())
-    {
+    let negotiated = |feature: Protocol| settings.has_protocol_feature(feature.bits());
+    if !rule.feature.is_none_or(negotiated) {
         return Err(Refusal::NotNegotiated);
     }
     if let Some(index) = ring_of(&message) {

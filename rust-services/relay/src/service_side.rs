@@ -131,7 +131,7 @@ impl Relay {
             service.channel.send(&message)?;
         }
         #[cfg(feature = "crash-points")]
-        if replayed && let Some(observer) = &mut self.observer {
+        if let Some(observer) = self.observer.as_mut().filter(|_| replayed) {
             observer(crate::Sent::Replay);
         }
         Ok(())
@@ -140,9 +140,7 @@ impl Relay {
     /// Everything has been said again.
     fn become_live(&mut self) -> Result<(), ServiceFault> {
         self.settings.note_all_recovered();
-        if let Some(record) = &self.record {
-            record.set_phase(Phase::Live);
-        }
+        self.set_phase(Phase::Live);
         if let Some(service) = &mut self.service {
             service.turn = Turn::Ready;
         }
@@ -177,10 +175,8 @@ impl Relay {
 
     fn send_request(&mut self, message: &Message) -> Result<(), ServiceFault> {
         // A ring that ran before is about to start: the service has to look into the record.
-        if let Some(record) = &self.record
-            && ring_of(message).is_some_and(|index| self.settings.is_recovering(index))
-        {
-            record.set_phase(Phase::Replaying);
+        if ring_of(message).is_some_and(|index| self.settings.is_recovering(index)) {
+            self.set_phase(Phase::Replaying);
         }
         let message = match message.frontend_request() {
             Some(FrontendReq::SET_PROTOCOL_FEATURES) => Message::request_u64(
@@ -350,9 +346,7 @@ impl Relay {
         }
         if let Some(index) = ring_of(request) {
             self.settings.note_recovered(index);
-            if let Some(record) = &self.record {
-                record.set_phase(Phase::Live);
-            }
+            self.set_phase(Phase::Live);
         }
         match answer(request) {
             Answer::Acknowledgement => self.acknowledge(request, done),

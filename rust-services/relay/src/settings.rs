@@ -134,11 +134,8 @@ impl Settings {
     /// Notes that a service has all that starts this ring, if it has.
     pub(crate) fn note_recovered(&mut self, index: u32) {
         let one_by_one = self.rings_are_enabled_one_by_one();
-        if let Some(ring) = self.ring_mut(index)
-            && ring.is_started()
-            && (ring.is_enabled() || !one_by_one)
-        {
-            ring.recovering = false;
+        if let Some(ring) = self.ring_mut(index) {
+            ring.recovering &= !(ring.is_started() && (ring.is_enabled() || !one_by_one));
         }
     }
 

@@ -81,10 +81,8 @@ impl Relay {
 
     /// The record begins with this session, unless that is decided.
     fn begin_record(&mut self) {
-        if self.continuity == Continuity::Undecided
-            && let Some(record) = &self.record
-        {
-            clear(record);
+        if self.continuity == Continuity::Undecided {
+            self.record.as_deref().map(clear);
         }
         self.continuity = Continuity::Decided;
     }
