@@ -43,7 +43,7 @@ def install(packages: list[str], progress: Progress, log: Path) -> None:
 
 def mirror() -> str:
     """The address of the Debian archive that this machine uses for its own release."""
-    release = dict(re.findall(r'^(\w+)="?([^"\n]*)', Path("/etc/os-release").read_text(), re.M))
+    release = dict(re.findall(r'^(\w+)="?([^"\n]*)', Path("/etc/os-release").read_text(), re.MULTILINE))
     codename = release.get("VERSION_CODENAME", "")
     if release.get("ID") != "debian" or not codename:
         raise SetupError("this machine is not Debian", "run the bench on Debian 12 or in a container of it")
@@ -54,11 +54,11 @@ def mirror() -> str:
         text = file.read_text(errors="replace")
         if file.suffix == ".sources":
             for stanza in re.split(r"\n\s*\n", text):
-                fields = dict(re.findall(r"^([\w-]+):[ \t]*(.*)$", stanza, re.M))
+                fields = dict(re.findall(r"^([\w-]+):[ \t]*(.*)$", stanza, re.MULTILINE))
                 if codename in fields.get("Suites", "").split() and "deb" in fields.get("Types", "").split():
                     return fields["URIs"].split()[0]
         else:
-            line = re.search(rf"^deb\s+(?:\[[^]]*\]\s*)?(\S+)\s+{codename}\s", text, re.M)
+            line = re.search(rf"^deb\s+(?:\[[^]]*\]\s*)?(\S+)\s+{codename}\s", text, re.MULTILINE)
             if line:
                 return line[1]
     raise SetupError(

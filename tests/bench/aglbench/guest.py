@@ -12,19 +12,18 @@ port that only the bench uses (guest/agent says how); files are exchanged throug
 
 import base64
 import contextlib
-import ctypes
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from . import qemu
 from .cpio import Archive as Cpio
@@ -95,6 +94,19 @@ class Job:
             raise GuestError(f"ended with {self.code} before it wrote {pattern!r}: {self.command.strip()[:200]}\n" + "\n".join(self.lines[-20:]))
         return found
 
+    def follow(self) -> Iterator[str]:
+        """Every line it writes, as it comes, until it ends."""
+        shown = 0
+        while True:
+            with self._guest.changed:
+                while len(self.lines) == shown and self.code is None and not self._guest.ended:
+                    self._guest.changed.wait()
+                fresh = self.lines[shown:]
+            if not fresh:
+                return
+            yield from fresh
+            shown += len(fresh)
+
     def kill(self) -> None:
         """End it and everything it has started."""
         self._guest.tell(f"K {self.number}")
@@ -145,7 +157,7 @@ class Guest:
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
-    def __enter__(self) -> "Guest":
+    def __enter__(self) -> Self:
         try:
             return self.start()
         except BaseException:
@@ -153,9 +165,6 @@ class Guest:
             raise
 
     def __exit__(self, kind, value, trace) -> None:
-        if kind is not None and self.log.exists():
-            tail = self.log.read_text(errors="replace").splitlines()[-15:]
-            print("the guest's kernel log ends with:\n" + "\n".join(f"    | {line}" for line in tail), flush=True)
         self.stop()
 
     def start(self, timeout: float = 90.0) -> "Guest":
@@ -168,8 +177,7 @@ class Guest:
         words, variables = self.command()
         with (self._folder / "qemu.log").open("wb") as out:
             self._process = subprocess.Popen(
-                words, env=dict(os.environ, **variables), stdin=subprocess.DEVNULL, stdout=out, stderr=out,
-                preexec_fn=_end_with_parent,
+                words, env=dict(os.environ, **variables), stdin=subprocess.DEVNULL, stdout=out, stderr=out
             )
         threading.Thread(target=self._watch, daemon=True).start()
         connections = {}
@@ -222,7 +230,8 @@ class Guest:
             out.write((have.kernel / "modules.cpio").read_bytes())
             out.write(self._overlay())
         words = [
-            "timeout", "-k", "2", str(int(self.limit)), *program,
+            # a bench that is killed takes its QEMU along: `timeout` passes the signal on
+            "setpriv", "--pdeathsig", "TERM", "timeout", "-k", "2", str(int(self.limit)), *program,
             "-nodefaults", "-no-reboot", "-display", "none",
             "-machine", "virt,gic-version=2,memory-backend=memory", "-cpu", "cortex-a57", "-accel", "tcg",
             "-smp", str(self.cpus), "-m", str(self.memory),
@@ -392,8 +401,3 @@ class Guest:
         if code == 124:
             state = f"QEMU was ended after its limit of {self.limit:g} s"
         return state + said
-
-
-def _end_with_parent() -> None:
-    """In the child: a bench that is killed takes its QEMU along (`timeout` passes the signal on)."""
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG

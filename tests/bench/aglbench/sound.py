@@ -1,0 +1,252 @@
+"""The checks of a sound service by a real guest. Each is a function whose name says what must hold."""
+
+import contextlib
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .guest import Guest, Job
+from .ktap import parse_ktap
+from .pcm import FORMATS, Shape, clip
+from .service import Service
+
+CHANNELS = (1, 2, 6, 8)
+RATES = (44100, 48000, 96000)
+
+
+class CheckFailed(Exception):
+    """What must hold does not."""
+
+
+class Skipped(Exception):
+    """A check that says nothing about this service."""
+
+
+def must(holds: bool, otherwise: str) -> None:
+    """Fail the check unless this holds."""
+    if not holds:
+        raise CheckFailed(otherwise)
+
+
+# -- the services ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Ours:
+    """Our service with its built-in file back end."""
+
+    program: Path
+    captures: bool = True
+
+    def command(self, folder: Path) -> list[str | Path]:
+        """How to start it so that playback lands in `folder`."""
+        return [self.program, "--socket", "SOCKET"]
+
+
+@dataclass(frozen=True)
+class Peer:
+    """The peer with its null back end."""
+
+    program: Path
+    captures: bool = False
+
+    def command(self, folder: Path) -> list[str | Path]:
+        """How to start it."""
+        return [self.program, "--socket", "SOCKET", "--backend", "null"]
+
+
+@dataclass
+class Bench:
+    """What a check gets: a kind of service, and a folder for what it leaves behind."""
+
+    kind: Ours | Peer
+    folder: Path
+    services: list[Service] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def guest(self, cards: int = 1, **options) -> Iterator[Guest]:
+        """A guest with so many cards, each a service of its own."""
+        with contextlib.ExitStack() as stack:
+            self.services = []
+            for card in range(cards):
+                folder = self.folder / f"card{card}"
+                folder.mkdir(exist_ok=True)
+                self.services.append(stack.enter_context(
+                    Service(self.kind.command(folder), folder / "socket", folder / "service.log")
+                ))
+            sockets = [service.socket for service in self.services]
+            yield stack.enter_context(Guest(sockets, log=self.folder / "kernel.log", **options))
+            for service in self.services:
+                must(service.process.poll() is None, f"the service ended by itself: see {service.log}")
+
+    def shared(self, guest: Guest, name: str, data: bytes) -> str:
+        """Give the guest a file; returns its name there."""
+        (guest.share / name).write_bytes(data)
+        return f"/share/{name}"
+
+
+def play(guest: Guest, shape: Shape, file: str, pcm: str = "hw:0,0") -> Job:
+    """Start playing a raw file of the guest."""
+    return guest.spawn(f"exec aplay -q -D {pcm} -t raw -f {shape.format} -c {shape.channels} -r {shape.rate} {file}")
+
+
+def abilities(guest: Guest, pcm: str, verb: str) -> dict[str, str]:
+    """What a PCM device offers."""
+    lines = guest.run(f"abilities {pcm} {verb}").lines
+    return {match[1]: match[2].strip() for line in lines if (match := re.match(r"([A-Z_]+):\s*(.*)", line))}
+
+
+def offered_shapes(guest: Guest, pcm: str, verb: str) -> list[Shape]:
+    """Every format a PCM device offers, in the channels and rates of the matrix that it has."""
+    offer = abilities(guest, pcm, verb)
+
+    def has(what: str, value: int) -> bool:
+        numbers = [int(n) for n in re.findall(r"\d+", offer.get(what, ""))]
+        return bool(numbers) and numbers[0] <= value <= numbers[-1]
+
+    formats = offer.get("FORMAT", "").split()
+    unknown = [name for name in formats if name not in FORMATS]
+    must(not unknown, f"the bench does not know how to make {unknown}")
+    return [Shape(f, c, r) for f in formats for c in CHANNELS for r in RATES if has("CHANNELS", c) and has("RATE", r)]
+
+
+# -- the checks --------------------------------------------------------------------------------------------------------
+
+CHECKS: list[Callable[[Bench], str | None]] = []
+
+
+def check(function: Callable[[Bench], str | None]) -> Callable[[Bench], str | None]:
+    """Add a function to the checks."""
+    CHECKS.append(function)
+    return function
+
+
+@check
+def the_guest_sees_the_card(bench: Bench) -> str:
+    """The card and its PCM devices are there after boot."""
+    with bench.guest() as guest:
+        playback = guest.run("aplay -l").text
+        capture = guest.run("arecord -l").text
+        must("card 0" in playback, f"no playback device: {playback}")
+        must("card 0" in capture, f"no capture device: {capture}")
+        controls = guest.run("amixer -c 0 controls").lines
+        offer = abilities(guest, "hw:0,0", "play")
+        return f"{len(re.findall('device', playback))} playback, {len(re.findall('device', capture))} capture devices, " \
+               f"{len(controls)} controls; {offer.get('FORMAT')}; channels {offer.get('CHANNELS')}; rates {offer.get('RATE')}"
+
+
+@check
+def two_cards_play_and_record_at_once(bench: Bench) -> str:
+    """Two services, a stream in each direction on both, for one second."""
+    shape = Shape("S16_LE", 2, 48000)
+    with bench.guest(cards=2) as guest:
+        file = bench.shared(guest, "one.in", clip(shape, 48000))
+        began = time.monotonic()
+        jobs = [play(guest, shape, file, f"hw:{card},0") for card in (0, 1)]
+        jobs += [
+            guest.spawn(f"arecord -q -D hw:{card},0 -t raw -f S16_LE -c 2 -r 48000 -d 1 /tmp/{card}.out") for card in (0, 1)
+        ]
+        for job in jobs:
+            result = job.wait(30)
+            must(result.code == 0, f"{job.command}: {result.text}")
+        return f"one second took {time.monotonic() - began:.1f} s"
+
+
+@check
+def playback_takes_as_long_as_the_sound(bench: Bench) -> str:
+    """A stream is paced: two seconds of sound take two seconds, give or take the guest's start of a program."""
+    shape = Shape("S16_LE", 2, 48000)
+    with bench.guest() as guest:
+        guest.run(f"cp {bench.shared(guest, 'two.in', clip(shape, 96000))} /tmp/two.in")
+        times = guest.run("read a rest </proc/uptime; aplay -q -D hw:0,0 -t raw -f S16_LE -c 2 -r 48000 /tmp/two.in || exit;"
+                          "read b rest </proc/uptime; echo $a $b").lines[-1].split()
+        took = float(times[1]) - float(times[0])
+        must(1.9 < took < 2.6, f"two seconds of sound took {took:.2f} s")
+        return f"{took:.2f} s"
+
+
+def _kselftest(bench: Bench, name: str, timeout: float) -> str:
+    with bench.guest(limit=timeout + 60) as guest:
+        result = guest.run(f"kselftest {name}", timeout, check=False)
+    (bench.folder / f"{name}.ktap").write_text(result.text)
+    report = parse_ktap(result.lines)
+    # pcm-test takes a stream that cannot be opened for one that is not there
+    not_opened = [f"{test}: {why}" for test, why in report.skipped.items() if "Failed to get pcm handle" in why]
+    must(not not_opened, f"{report}; not opened: {', '.join(not_opened[:3])}")
+    must(report.good, f"{report}; failed: {', '.join(report.failed[:8])}; see {bench.folder / f'{name}.ktap'}")
+    reasons = sorted(set(report.skipped.values()))
+    return str(report) + (f" ({'; '.join(reasons)})" if reasons else "")
+
+
+@check
+def kselftest_pcm_test_passes(bench: Bench) -> str:
+    """The kernel's own pcm-test has no failure."""
+    return _kselftest(bench, "pcm-test", 600)
+
+
+@check
+def kselftest_mixer_test_passes(bench: Bench) -> str:
+    """The kernel's own mixer-test has no failure."""
+    return _kselftest(bench, "mixer-test", 600)
+
+
+@check
+def the_driver_can_be_unloaded_and_loaded_again(bench: Bench) -> str:
+    """The card comes back each time, and plays."""
+    shape = Shape("S16_LE", 2, 48000)
+    with bench.guest() as guest:
+        file = bench.shared(guest, "short.in", clip(shape, 9600))
+        said = guest.run("reload 10", 120).lines[-1]
+        result = play(guest, shape, file).wait(20)
+        must(result.code == 0, f"playing after it: {result.text}")
+        return said
+
+
+@check
+def playback_goes_on_after_the_guest_slept(bench: Bench) -> str:
+    """The guest suspends and resumes while it plays; the program's stream goes on to its end."""
+    shape = Shape("S16_LE", 2, 48000)
+    with bench.guest() as guest:
+        guest.run(f"cp {bench.shared(guest, 'long.in', clip(shape, 4 * 48000))} /tmp/long.in")
+        playing = play(guest, shape, "/tmp/long.in")
+        wait_position(guest, playing, 24000)
+        guest.wake(guest.sleep())
+        result = playing.wait(40)
+        must(result.code == 0, f"aplay: {result.text}")
+        again = play(guest, shape, "/tmp/long.in")
+        wait_position(guest, again, 9600)
+        again.kill()
+        again.wait(20)
+        return " ".join(result.lines) or "aplay noticed nothing"
+
+
+@check
+def a_paused_guest_continues_its_playback(bench: Bench) -> str:
+    """The VMM stops the guest's processors while it plays, ten times, and lets them go on: nothing is lost."""
+    shape = Shape("S16_LE", 2, 48000)
+    with bench.guest() as guest:
+        guest.run(f"cp {bench.shared(guest, 'long.in', clip(shape, 3 * 48000))} /tmp/long.in")
+        playing = play(guest, shape, "/tmp/long.in")
+        for step in range(1, 11):
+            wait_position(guest, playing, step * 9600)
+            guest.pause()
+            guest.resume()
+        result = playing.wait(40)
+        must(result.code == 0, f"aplay: {result.text}")
+        return "10 pauses"
+
+
+def wait_position(guest: Guest, playing: Job, frames: int, pcm: str = "card0/pcm0p/sub0", timeout: float = 20.0) -> None:
+    """Wait until a stream has played so many frames, as the guest's ALSA counts them."""
+    status = f"/proc/asound/{pcm}/status"
+    watching = guest.spawn(
+        f"while :; do p=$(sed -n 's/^hw_ptr *: *//p' {status}); [ ${{p:-0}} -ge {frames} ] && break; usleep 10000; done"
+    )
+    with guest.changed:
+        guest.changed.wait_for(lambda: watching.code == 0 or playing.code is not None or guest.ended, timeout)
+    if watching.code != 0:
+        watching.kill()
+        ended = "it still runs" if playing.code is None else f"it ended with {playing.code}"
+        raise CheckFailed(f"the stream did not reach frame {frames}; {ended}: {' '.join(playing.lines)}")
