@@ -229,7 +229,11 @@ pub(crate) fn admit(
         FrontendReq::SET_MEM_TABLE => {
             // In the order that vhost-user-backend accepts.
             let mut messages = MemoryTable::from_table(&message)?.messages();
-            message = messages.pop().ok_or(Refusal::Size)?;
+            let needs_reply = message.needs_reply();
+            message = messages
+                .pop()
+                .ok_or(Refusal::Size)?
+                .with_need_reply(needs_reply);
         }
         FrontendReq::ADD_MEM_REG => drop(settings.memory.with_added(&message)?),
         FrontendReq::REM_MEM_REG => drop(settings.memory.with_removed(&message)?),
