@@ -1,1 +1,7 @@
-//! (being written)
+// SPDX-License-Identifier: Apache-2.0
+
+//! virtio-snd (device id 25; VIRTIO 1.4, section 5.14) as a vhost-user device service.
+#![forbid(unsafe_code)]
+
+pub mod backend;
+pub mod format;
