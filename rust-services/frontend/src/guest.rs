@@ -185,7 +185,8 @@ impl Guest {
     /// # Errors
     /// As [`Session::tell`].
     pub fn resume(&mut self) -> Result<()> {
-        self.start()
+        self.session()?.set_features()?;
+        self.start_rings()
     }
 
     /// Reset the device as QEMU's generic devices do, without RESET_DEVICE: stop it, and begin

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Counters of a device, readable from any thread at no cost to the one that counts.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A counter with one writer, its queue's thread: no locked instruction is needed to add.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// The value now.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Adds, from the one thread that writes; wraps at 2^64.
+    pub(crate) fn add(&self, n: u64) {
+        self.0.store(self.get().wrapping_add(n), Ordering::Relaxed);
+    }
+}
+
+/// What one queue has done since the service started.
+#[derive(Debug, Default)]
+pub struct QueueStats {
+    /// Chains taken from the driver.
+    pub requests: Counter,
+    /// Chains given back.
+    pub completed: Counter,
+    /// Chains answered as wrong: malformed, or refused by the device as invalid.
+    pub errors: Counter,
+    /// Bytes that drivers offered for reading.
+    pub bytes_read: Counter,
+    /// Bytes written for drivers.
+    pub bytes_written: Counter,
+    /// Wake-ups by the driver.
+    pub kicks: Counter,
+    /// Interrupts sent to the driver.
+    pub signals: Counter,
+    /// Times the ring was found corrupt and set aside until its next start.
+    pub broken: Counter,
+}
+
+/// What a device has done since the service started.
+#[derive(Clone, Debug)]
+pub struct DeviceStats(Arc<Vec<(&'static str, QueueStats)>>);
+
+impl DeviceStats {
+    pub(crate) fn new(names: impl Iterator<Item = &'static str>) -> Self {
+        Self(Arc::new(
+            names.map(|name| (name, QueueStats::default())).collect(),
+        ))
+    }
+
+    /// The queues with their names, by index.
+    pub fn queues(&self) -> impl Iterator<Item = (&'static str, &QueueStats)> {
+        self.0.iter().map(|(name, stats)| (*name, stats))
+    }
+
+    /// The counters of one queue.
+    #[must_use]
+    pub fn queue(&self, index: usize) -> Option<&QueueStats> {
+        self.0.get(index).map(|(_, stats)| stats)
+    }
+}
