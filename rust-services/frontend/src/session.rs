@@ -3,8 +3,10 @@
 //!
 //! [`crate::guest::Guest`] says them in the right order; a hostile test says them in any other, or
 //! says what no method here does with [`Session::connection`].
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::connection::{Acknowledge, Connection, Message};
 use crate::error::{Error, Result};
@@ -44,6 +46,9 @@ pub struct Session {
     features: u64,
     protocol: u64,
     channel: Option<BackendChannel>,
+    /// Guest addresses of the regions that were added one by one: only what is missing is added
+    /// at the next start of the same connection.
+    added: Mutex<BTreeSet<u64>>,
 }
 
 impl Session {
@@ -80,6 +85,7 @@ impl Session {
             features: 0,
             protocol: 0,
             channel: None,
+            added: Mutex::default(),
         }
     }
 
@@ -228,20 +234,22 @@ impl Session {
         self.ask_u64(request::GET_QUEUE_NUM)
     }
 
-    /// Share all regions: by ADD_MEM_REG one by one where slots were negotiated, else by
-    /// SET_MEM_TABLE.
+    /// Share all regions: by ADD_MEM_REG one by one where slots were negotiated (those that the
+    /// back end has already are left out, as QEMU does), else by SET_MEM_TABLE.
     ///
     /// # Errors
     /// As [`Self::tell`].
     pub fn share_memory(&self, memory: &Memory) -> Result<()> {
-        if self.has(protocol_feature::CONFIGURE_MEM_SLOTS) {
-            memory
-                .regions()
-                .iter()
-                .try_for_each(|region| self.add_region(region))
-        } else {
-            self.set_memory_table(memory)
+        if !self.has(protocol_feature::CONFIGURE_MEM_SLOTS) {
+            return self.set_memory_table(memory);
         }
+        for region in memory.regions() {
+            let known = self.added().contains(&region.spec.guest_base);
+            if !known {
+                self.add_region(region)?;
+            }
+        }
+        Ok(())
     }
 
     /// SET_MEM_TABLE with all regions.
@@ -262,7 +270,9 @@ impl Session {
     /// As [`Self::tell`].
     pub fn add_region(&self, region: &Region) -> Result<()> {
         let payload = [&[0; 8], region.descriptor().as_slice()].concat();
-        self.tell(request::ADD_MEM_REG, &payload, &[region.fd()])
+        self.tell(request::ADD_MEM_REG, &payload, &[region.fd()])?;
+        self.added().insert(region.spec.guest_base);
+        Ok(())
     }
 
     /// REM_MEM_REG.
@@ -271,7 +281,13 @@ impl Session {
     /// As [`Self::tell`].
     pub fn remove_region(&self, region: &Region) -> Result<()> {
         let payload = [&[0; 8], region.descriptor().as_slice()].concat();
-        self.tell(request::REM_MEM_REG, &payload, &[])
+        self.tell(request::REM_MEM_REG, &payload, &[])?;
+        self.added().remove(&region.spec.guest_base);
+        Ok(())
+    }
+
+    fn added(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        self.added.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// GET_MAX_MEM_SLOTS.

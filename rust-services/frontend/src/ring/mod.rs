@@ -5,6 +5,7 @@ mod layout;
 
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
+use std::time::Duration;
 
 use crate::deadline::Deadline;
 use crate::error::{Error, Misbehaviour, Result};
@@ -576,6 +577,18 @@ impl Ring {
                 return Err(self.overdue()?);
             }
         }
+    }
+
+    /// Check that a call is there when chains have come back that were not taken yet. For when the
+    /// device cannot be about to call any more: after a stop, or long enough.
+    ///
+    /// # Errors
+    /// [`Misbehaviour::CallMissing`].
+    pub fn check_called(&mut self) -> Result<()> {
+        if self.used_idx()? == self.used_seen || self.wait_call(Deadline::after(Duration::ZERO))? {
+            return Ok(());
+        }
+        Err(self.overdue()?)
     }
 
     /// What it means that no call came in time: nothing came back, or the call was forgotten.
