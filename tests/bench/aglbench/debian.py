@@ -108,18 +108,18 @@ class Archive:
 
     def versions(self, name_pattern: str) -> list[Found]:
         """All versions of the packages whose whole name matches, newest first."""
-        names = subprocess.run(
-            ["apt-cache", "search", "--names-only", f"^{name_pattern}$"],
-            env=self.env, capture_output=True, text=True, check=True,
-        ).stdout.splitlines()
-        packages = [line.split()[0] for line in names]
+        packages = [name for name in self._ask("pkgnames") if re.fullmatch(name_pattern, name)]
         if not packages:
             return []
-        table = subprocess.run(
-            ["apt-cache", "madison", *packages], env=self.env, capture_output=True, text=True, check=True
-        ).stdout
-        found = {Found(*(column.strip() for column in line.split("|")[:2])) for line in table.splitlines()}
+        table = self._ask("madison", *packages)
+        found = {Found(*(column.strip() for column in line.split("|")[:2])) for line in table}
         return sorted(found, key=lambda f: _version_key(f.version), reverse=True)
+
+    def _ask(self, *question: str) -> list[str]:
+        # a container's apt is often told to keep no index; without one, each question takes seconds
+        index = ["-o", "Dir::Cache::pkgcache=pkgcache.bin", "-o", "Dir::Cache::srcpkgcache=srcpkgcache.bin"]
+        answer = subprocess.run(["apt-cache", *index, *question], env=self.env, capture_output=True, text=True, check=True)
+        return answer.stdout.splitlines()
 
     def download(self, found: Found, folder: Path) -> Path:
         """Fetch one package's file into a folder."""

@@ -20,10 +20,10 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from . import qemu
 from .cpio import Archive as Cpio
@@ -82,16 +82,20 @@ class Job:
 
     def expect(self, pattern: str, timeout: float = 60.0) -> re.Match:
         """Wait until it has written a line in which this regular expression is found."""
-        compiled = re.compile(pattern)
+        return self.wait_line(re.compile(pattern).search, timeout, repr(pattern))
+
+    def wait_line(self, test: Callable[[str], Any], timeout: float = 60.0, what: str = "a line") -> Any:
+        """Wait until it has written a line for which `test` gives something true; returns that."""
 
         def search():
-            return next((found for line in self.lines if (found := compiled.search(line))), None) or (
-                "ended" if self.code is not None else None
-            )
+            found = next((value for line in self.lines if (value := test(line))), None)
+            # it will not write any more
+            return found or (self if self.code is not None else None)
 
-        found = self._wait(search, timeout, f"waiting for {pattern!r}")
-        if found == "ended":
-            raise GuestError(f"ended with {self.code} before it wrote {pattern!r}: {self.command.strip()[:200]}\n" + "\n".join(self.lines[-20:]))
+        found = self._wait(search, timeout, f"waiting for {what}")
+        if found is self:
+            said = "".join(f"\n    | {line}" for line in self.lines[-20:])
+            raise GuestError(f"ended with {self.code} before it wrote {what}: {self.command.strip()[:200]}{said}")
         return found
 
     def follow(self) -> Iterator[str]:

@@ -47,7 +47,10 @@ def ingredients(found: Found) -> dict[str, str]:
 
 
 def build(work: Path, found: Found, archive: Archive, progress: Progress) -> None:
-    """Image, modules.cpio, config and the ALSA self-tests, all from one source tree."""
+    """All from one source tree: Image, modules.cpio, config, the ALSA self-tests' sources, and `build`.
+
+    `build` is what a driver outside the kernel's tree is built against: make -C …/build M=… ARCH=arm64 CROSS_COMPILE=….
+    """
     log = work / "log"
     progress.note(f"fetching {found.package} {found.version}")
     package = archive.download(found, work / "deb")
@@ -55,10 +58,7 @@ def build(work: Path, found: Found, archive: Archive, progress: Progress) -> Non
     package.unlink()
     progress.note("unpacking the source")
     tarball = next((work / "deb/usr/src").glob("linux-source-*.tar.*"))
-    # documentation and other processors' code are a good part of the files, and not read
-    progress.run(
-        ["tar", "-xf", str(tarball), "-C", str(work), "--exclude=*/Documentation/*", "--exclude=*.dts"], log
-    )
+    progress.run(["tar", "-xf", str(tarball), "-C", str(work)], log)
     source = work / found.package
     objects = work / "objects"
     objects.mkdir()
@@ -80,6 +80,11 @@ def build(work: Path, found: Found, archive: Archive, progress: Progress) -> Non
     progress.note("collecting image, modules and self-tests")
     progress.run(
         [*make, "modules_install", f"INSTALL_MOD_PATH={work / 'modules'}", "INSTALL_MOD_STRIP=1"], log, cwd=source, env=env
+    )
+    # the compiler's names are equal to keep the helper programs as they are, built for this machine
+    progress.run(
+        ["sh", str(source / "scripts/package/install-extmod-build"), str(work / "build")],
+        log, cwd=objects, env=dict(env, srctree=str(source), SRCARCH="arm64", CC="gcc", HOSTCC="gcc", MAKE="make"),
     )
     (objects / "arch/arm64/boot/Image").rename(work / "Image")
     (objects / ".config").rename(work / "config")
