@@ -1,1 +1,67 @@
-fn main() {}
+// SPDX-License-Identifier: Apache-2.0
+
+//! `agl-virtio-keeper`: holds a VMM's connection while its device service comes and goes.
+//!
+//! To a VMM the keeper is the back end; the service behind it may die or be updated, and the guest
+//! sees a pause. See `--help`.
+#![forbid(unsafe_code)]
+
+mod child;
+#[cfg(feature = "crash-points")]
+mod crash_points;
+mod keeper;
+mod options;
+mod private_socket;
+mod restart;
+mod signals;
+
+use std::process::ExitCode;
+
+use agl_virtio_service::listener::listen;
+use agl_virtio_service::notify::Notifier;
+use agl_virtio_service::{Exit, ExitReason, explain, logging};
+use clap::Parser;
+use rustix::process::{Resource, getrlimit, setrlimit};
+
+use crate::keeper::{Keeper, KeeperError};
+use crate::options::Options;
+
+fn main() -> ExitCode {
+    let options = match Options::try_parse() {
+        Ok(options) => options,
+        Err(error) => {
+            // Help and version are no mistakes.
+            let exit = if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Ok
+            };
+            let _ = error.print();
+            return exit.into();
+        }
+    };
+    logging::start("agl-virtio-keeper", options.log);
+    match run(&options) {
+        Ok(exit) => exit,
+        Err(error) => {
+            log::error!("{}", explain(&error));
+            error.exit().into()
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<ExitCode, KeeperError> {
+    // A guest's memory may be told in hundreds of regions, each with a descriptor.
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        log::debug!("cannot raise the limit of open files: {error}");
+    }
+    let listener = listen(&options.socket_arguments(), None)?;
+    let notifier = Notifier::from_environment().map_err(KeeperError::Notify)?;
+    let exit = Keeper::new(options, listener, notifier)?.run();
+    if let Some(path) = &options.socket {
+        let _ = std::fs::remove_file(path);
+    }
+    exit
+}

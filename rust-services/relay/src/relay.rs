@@ -152,6 +152,7 @@ pub struct Relay {
     pub(crate) pending: Option<Pending>,
     pub(crate) continuity: Continuity,
     pub(crate) offer: Offer,
+    pub(crate) live_since: Option<Instant>,
     handle: Handle,
     #[cfg(feature = "crash-points")]
     pub(crate) observer: Option<Box<dyn FnMut(Sent) + Send>>,
@@ -173,6 +174,7 @@ impl Relay {
             pending: None,
             continuity: Continuity::Undecided,
             offer: Offer::default(),
+            live_since: None,
             handle: Handle::new().map_err(RelayError::Wake)?,
             #[cfg(feature = "crash-points")]
             observer: None,
@@ -189,6 +191,7 @@ impl Relay {
     /// vhost-user as a back end. [`Relay::run`] tells it what the VMM has said so far.
     pub fn attach(&mut self, service: UnixStream) {
         self.detach();
+        self.live_since = None;
         self.service = Some(Service::new(service));
     }
 
@@ -203,6 +206,12 @@ impl Relay {
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.service.as_ref().is_some_and(Service::is_ready)
+    }
+
+    /// Since when the service attached last has served the VMM; still so after it has gone.
+    #[must_use]
+    pub fn live_since(&self) -> Option<Instant> {
+        self.live_since
     }
 
     /// Whether the VMM waits for the answer to a request.

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::os::unix::net::UnixStream;
+use std::time::Instant;
 
 use vhost::vhost_user::message::{
     FrontendReq, VhostUserProtocolFeatures as Protocol, VhostUserVirtioFeatures,
@@ -141,6 +142,7 @@ impl Relay {
     fn become_live(&mut self) -> Result<(), ServiceFault> {
         self.settings.note_all_recovered();
         self.set_phase(Phase::Live);
+        self.live_since = Some(Instant::now());
         if let Some(service) = &mut self.service {
             service.turn = Turn::Ready;
         }
