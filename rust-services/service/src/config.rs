@@ -19,6 +19,7 @@ mod guest_file;
 mod problem;
 
 pub use diagnostic::Diagnostic;
+pub(crate) use guest_file::check_without_file;
 pub use guest_file::{DeviceTable, Selection, read};
 pub use problem::{Problem, Problems, Validate};
 

@@ -5,6 +5,7 @@
 //! Nothing in here knows a device, and the data path never waits for anything in here.
 #![deny(unsafe_code)]
 
+pub mod bus;
 pub mod cli;
 pub mod config;
 mod exit;
@@ -14,11 +15,15 @@ pub mod listener;
 pub mod logging;
 pub mod notify;
 pub mod realtime;
+mod run;
+pub mod sandbox;
 mod shutdown;
+mod supervisor;
 
 pub use exit::{Exit, ExitReason, explain};
 pub use health::{Health, Heartbeat, Turn};
 pub use logging::RateLimit;
+pub use run::{Daemon, Service, run};
 pub use shutdown::Stop;
 
 /// The facade that devices log through.

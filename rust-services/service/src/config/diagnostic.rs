@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn the_caret_is_under_the_value_after_wide_characters_and_tabs() {
         assert_eq!(
-            shown("# ä\n\tä = 11\n", 10..12),
+            shown("# ä\n\tä = 11\n", 11..13),
             "error: wrong\n --> a.toml:2:6\n  |\n2 | \tä = 11\n  | \t    ^^\n  = write: right"
         );
     }

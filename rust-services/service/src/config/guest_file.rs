@@ -128,7 +128,7 @@ impl Reporter<'_> {
         }
     }
 
-    fn from_toml(&self, error: &toml::de::Error, otherwise: &Range<usize>) -> Diagnostic {
+    fn of_toml(&self, error: &toml::de::Error, otherwise: &Range<usize>) -> Diagnostic {
         let span = error.span().unwrap_or_else(|| otherwise.clone());
         let message = error.message().trim();
         self.diagnostic(&span, message.replace('\n', ", "), advice::remedy(message))
@@ -146,9 +146,7 @@ fn parse<T: DeserializeOwned>(
     };
     let (document, errors) = DeTable::parse_recoverable(&source);
     if !errors.is_empty() {
-        let faults = errors
-            .iter()
-            .map(|error| reporter.from_toml(error, &(0..0)));
+        let faults = errors.iter().map(|error| reporter.of_toml(error, &(0..0)));
         return Err(ConfigError::Faulty(faults.collect()));
     }
     let guest = guest_name(&reporter)?;
@@ -175,7 +173,7 @@ fn parse<T: DeserializeOwned>(
     };
     let value = Spanned::new(device_span.clone(), DeValue::Table(table));
     let config = T::deserialize(toml::de::ValueDeserializer::from(value))
-        .map_err(|error| ConfigError::Faulty(vec![reporter.from_toml(&error, &device_span)]))?;
+        .map_err(|error| ConfigError::Faulty(vec![reporter.of_toml(&error, &device_span)]))?;
     let table = DeviceTable {
         guest,
         device,

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The service on D-Bus: seen and steered there, and not depending on it.
+//!
+//! One thread of its own keeps the connection: it connects when a bus is there, waits when none
+//! is, and after the bus was restarted registers everything anew. Everybody else holds a
+//! [`Bus`], whose methods never wait for the bus.
+
+mod authority;
+mod connection;
+mod device;
+mod names;
+mod registry;
+
+pub use authority::{MANAGE_ACTION, may_change};
+pub(crate) use device::DeviceObject;
+pub use device::{DEVICE_INTERFACE, DeviceInfo, DeviceState, QueueStatistics};
+pub use names::{Place, ROOT};
+pub use registry::PropertyChange;
+
+/// The D-Bus library, for devices that define interfaces of their own.
+pub use zbus;
+
+use crate::cli::BusChoice;
+use crate::sandbox::Sandbox;
+use registry::Registry;
+use std::io;
+use std::sync::Arc;
+use zbus::object_server::Interface;
+
+/// The stack of the bus thread, in bytes; only what is touched counts as memory.
+const STACK: usize = 512 * 1024;
+
+/// Whether the bus is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BusStatus {
+    /// No bus is wanted.
+    Off,
+    /// No bus is there; it is looked for.
+    Absent,
+    /// All objects are on the bus.
+    Present,
+}
+
+/// The service's side of the bus. Clones are the same one.
+#[derive(Debug, Clone)]
+pub struct Bus {
+    registry: Arc<Registry>,
+    place: Place,
+}
+
+impl Bus {
+    /// No bus: every method does nothing.
+    #[must_use]
+    pub fn off(place: Place) -> Self {
+        Self {
+            registry: Arc::new(Registry::new(BusStatus::Off)),
+            place,
+        }
+    }
+
+    /// Starts the thread that connects to the bus.
+    ///
+    /// # Errors
+    /// The thread cannot be started, or the address cannot be one.
+    pub fn start(choice: &BusChoice, place: Place, sandbox: Sandbox) -> io::Result<Self> {
+        let target = match choice {
+            BusChoice::None => return Ok(Self::off(place)),
+            BusChoice::System => connection::Target::System,
+            BusChoice::Session => connection::Target::Session,
+            BusChoice::Address(address) => {
+                let address = address.parse().map_err(|error| {
+                    io::Error::new(
+                        io::ErrorKind::InvalidInput,
+                        format!("{address} is no D-Bus address: {error}"),
+                    )
+                })?;
+                connection::Target::Address(address)
+            }
+        };
+        let bus = Self {
+            registry: Arc::new(Registry::new(BusStatus::Absent)),
+            place,
+        };
+        let (registry, place) = (Arc::clone(&bus.registry), bus.place.clone());
+        std::thread::Builder::new()
+            .name("bus".to_owned())
+            .stack_size(STACK)
+            .spawn(move || {
+                sandbox.enter(crate::sandbox::Role::Bus);
+                connection::run(&target, &place, &registry);
+            })?;
+        Ok(bus)
+    }
+
+    /// Puts an object on the bus, now and after every return of the bus.
+    ///
+    /// `path` is below the device's own path, such as `streams/0`, or empty for the device
+    /// itself; its parts are of `A-Z a-z 0-9 _`. `make` is called for each connection; what it
+    /// makes should hold its state behind an `Arc`.
+    ///
+    /// # Errors
+    /// The path cannot be one.
+    pub fn add<I: Interface>(
+        &self,
+        path: &str,
+        make: impl Fn() -> I + Send + Sync + 'static,
+    ) -> Result<(), zbus::zvariant::Error> {
+        self.registry.add::<I>(self.place.path_of(path)?, make);
+        Ok(())
+    }
+
+    /// Takes all interfaces of an object off the bus.
+    ///
+    /// # Errors
+    /// The path cannot be one.
+    pub fn remove(&self, path: &str) -> Result<(), zbus::zvariant::Error> {
+        self.registry.remove(&self.place.path_of(path)?);
+        Ok(())
+    }
+
+    /// A handle to say that a property has changed, from any thread, real-time ones included.
+    ///
+    /// # Errors
+    /// The path cannot be one.
+    pub fn property(
+        &self,
+        path: &str,
+        interface: &'static str,
+        name: &'static str,
+    ) -> Result<PropertyChange, zbus::zvariant::Error> {
+        Ok(self
+            .registry
+            .property(self.place.path_of(path)?, interface, name))
+    }
+
+    /// Sends a signal. Where the bus is absent or slow it is dropped: a signal that waits has
+    /// lost its meaning. What must not be lost is a property.
+    ///
+    /// # Errors
+    /// The path cannot be one, or the body cannot be written.
+    pub fn signal<B>(
+        &self,
+        path: &str,
+        interface: &'static str,
+        name: &'static str,
+        body: &B,
+    ) -> zbus::Result<()>
+    where
+        B: serde::Serialize + zbus::zvariant::DynamicType,
+    {
+        let path = self.place.path_of(path)?;
+        let message = zbus::Message::signal(path, interface, name)?.build(body)?;
+        self.registry.signal(message);
+        Ok(())
+    }
+
+    /// Whether the bus is there.
+    #[must_use]
+    pub fn status(&self) -> BusStatus {
+        self.registry.status()
+    }
+
+    /// Which guest and device this is.
+    #[must_use]
+    pub const fn place(&self) -> &Place {
+        &self.place
+    }
+}

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The names of guests and devices as D-Bus writes them.
+
+use zbus::zvariant::{Error, ObjectPath, OwnedObjectPath};
+
+/// Where the ObjectManager is.
+pub const ROOT: &str = "/org/automotivelinux/Virtio1";
+
+/// The prefix of the names of services. The prefix itself, without a dot at the end, is the
+/// manager's name.
+const NAME: &str = "org.automotivelinux.Virtio1";
+
+/// A device of a guest, and so a place on the bus.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    guest: String,
+    device: String,
+}
+
+impl Place {
+    /// The device `device` of `guest`.
+    #[must_use]
+    pub fn new(guest: &str, device: &str) -> Self {
+        Self {
+            guest: guest.to_owned(),
+            device: device.to_owned(),
+        }
+    }
+
+    /// The guest's name.
+    #[must_use]
+    pub fn guest(&self) -> &str {
+        &self.guest
+    }
+
+    /// The device's name.
+    #[must_use]
+    pub fn device(&self) -> &str {
+        &self.device
+    }
+
+    /// The name that the service owns: `org.automotivelinux.Virtio1.GUEST.DEVICE`.
+    #[must_use]
+    pub fn bus_name(&self) -> String {
+        format!("{NAME}.{}.{}", label(&self.guest), label(&self.device))
+    }
+
+    /// The path of the device's object:
+    /// `/org/automotivelinux/Virtio1/guests/GUEST/DEVICE`.
+    #[must_use]
+    pub fn path(&self) -> String {
+        format!(
+            "{ROOT}/guests/{}/{}",
+            label(&self.guest),
+            label(&self.device)
+        )
+    }
+
+    /// The path of an object below the device's; empty for the device's own.
+    ///
+    /// # Errors
+    /// `below` is no relative object path.
+    pub fn path_of(&self, below: &str) -> Result<OwnedObjectPath, Error> {
+        let path = if below.is_empty() {
+            self.path()
+        } else {
+            format!("{}/{below}", self.path())
+        };
+        ObjectPath::try_from(path).map(OwnedObjectPath::from)
+    }
+}
+
+/// What D-Bus does not allow in a path is written as `_` and two hexadecimal digits, as systemd
+/// does it (sd_bus_path_encode(3)).
+fn label(name: &str) -> String {
+    if name.is_empty() {
+        return "_".to_owned();
+    }
+    let mut out = String::with_capacity(name.len());
+    for (index, byte) in name.bytes().enumerate() {
+        let plain = byte.is_ascii_alphabetic() || (index > 0 && byte.is_ascii_digit());
+        if plain {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("_{byte:02x}"));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_become_labels_that_nothing_else_becomes() {
+        let table = [
+            ("ivi", "ivi"),
+            ("cabin-sound", "cabin_2dsound"),
+            ("cabin_sound", "cabin_5fsound"),
+            ("2nd", "_32nd"),
+            ("", "_"),
+            ("ä", "_c3_a4"),
+        ];
+        for (name, expected) in table {
+            assert_eq!(label(name), expected);
+        }
+    }
+
+    #[test]
+    fn every_place_has_a_name_and_a_path_that_the_bus_takes() {
+        for (guest, device) in [("ivi", "cabin-sound"), ("2", "-"), ("", "ä b")] {
+            let place = Place::new(guest, device);
+            zbus::names::WellKnownName::try_from(place.bus_name()).unwrap();
+            place.path_of("streams/0").unwrap();
+        }
+        assert!(Place::new("a", "b").path_of("/streams").is_err());
+        assert!(Place::new("a", "b").path_of("str-eams").is_err());
+    }
+}

@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: Apache-2.0
+//! From the command line to a running device and back: what `main` of every service calls.
+
+use crate::bus::{Bus, DeviceInfo, Place};
+use crate::cli::{self, CommandLine, CommonArgs, Program};
+use crate::config::{self, ConfigError, DeviceTable, Selection, Validate};
+use crate::inherited_fd::{self, InheritedFdError};
+use crate::listener::{self, ListenError};
+use crate::logging::{self, Origin};
+use crate::notify::{Notifier, State};
+use crate::sandbox::{Policy, Sandbox};
+use crate::shutdown::{Signals, Stop};
+use crate::supervisor::{ReloadSlot, Supervisor};
+use crate::{Exit, ExitReason, Health, explain};
+use serde::de::DeserializeOwned;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// The guest's name where no file names it.
+const UNNAMED_GUEST: &str = "guest";
+
+/// A device service. Its `main` is `agl_virtio_service::run::<Snd>()`.
+pub trait Daemon: 'static {
+    /// The device type, as in `type = "snd"` and `agl-virtio-snd`.
+    const TYPE: &'static str;
+    /// What the command line shows.
+    const PROGRAM: Program;
+    /// The device's own options.
+    type Options: clap::Args + Send + 'static;
+    /// The device's own keys; `Default` is the built-in backend that needs no file.
+    type Config: DeserializeOwned + Default + Validate + Send + 'static;
+    /// What may end the service.
+    type Error: ExitReason + 'static;
+
+    /// Lets options replace what the file says. The result is validated after it.
+    fn configure(options: &Self::Options, config: &mut Self::Config);
+
+    /// Names what this configuration needs of the system.
+    fn sandbox(config: &Self::Config, policy: &mut Policy);
+
+    /// Serves until [`Service::stop`] is asked and all is drained. Calls [`Service::ready`] when
+    /// connections are taken.
+    ///
+    /// # Errors
+    /// Why the service cannot go on.
+    fn serve(service: Service<Self::Config>, config: Self::Config) -> Result<(), Self::Error>;
+}
+
+/// What a running service has.
+#[derive(Debug)]
+pub struct Service<C> {
+    /// Where the virtual machine monitor or the keeper connects.
+    pub listener: UnixListener,
+    /// The memory that outlives the service, from the keeper.
+    pub record: Option<OwnedFd>,
+    /// Asked when the service is to drain and end.
+    pub stop: Stop,
+    /// The D-Bus side.
+    pub bus: Bus,
+    /// Threads enter their roles through it.
+    pub sandbox: Sandbox,
+    /// Workers put their heartbeats here.
+    pub health: Health,
+    notifier: Arc<Notifier>,
+    reload: ReloadSlot<C>,
+    device_type: &'static str,
+    version: &'static str,
+}
+
+impl<C> Service<C> {
+    /// The guest's name.
+    #[must_use]
+    pub fn guest(&self) -> &str {
+        self.bus.place().guest()
+    }
+
+    /// The device's name.
+    #[must_use]
+    pub fn device(&self) -> &str {
+        self.bus.place().device()
+    }
+
+    /// Tells the service manager that connections are taken.
+    pub fn ready(&self) {
+        self.notifier.send(&State::Ready);
+    }
+
+    /// One line for `systemctl status`.
+    pub fn status(&self, line: &str) {
+        self.notifier.send(&State::Status(line));
+    }
+
+    /// Calls `apply` with a new, validated configuration after each SIGHUP; one that is wrong is
+    /// reported and the old one stays. Without this SIGHUP does nothing.
+    pub fn on_reload(&self, apply: impl FnMut(C) + Send + 'static) {
+        self.reload.set(Box::new(apply));
+    }
+
+    /// Shows the device on D-Bus.
+    pub fn show(&self, info: Arc<dyn DeviceInfo>) {
+        let place = self.bus.place().clone();
+        let sandbox = self.sandbox.clone();
+        let (device_type, version) = (self.device_type, self.version);
+        let added = self.bus.add("", move || crate::bus::DeviceObject {
+            place: place.clone(),
+            device_type,
+            version,
+            sandbox: sandbox.clone(),
+            info: Arc::clone(&info),
+        });
+        if let Err(error) = added {
+            log::error!("the device stays off the bus: {error}");
+        }
+    }
+}
+
+/// What keeps a service from starting.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error("--record-fd: {0}")]
+    Record(#[from] InheritedFdError),
+    #[error("{what}: {source}")]
+    Os {
+        what: &'static str,
+        source: std::io::Error,
+    },
+}
+
+impl ExitReason for StartError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Config(error) => error.exit(),
+            Self::Listen(error) => error.exit(),
+            Self::Record(_) => Exit::Usage,
+            Self::Os { source, .. } if source.kind() == std::io::ErrorKind::InvalidInput => {
+                Exit::Usage
+            }
+            Self::Os { .. } => Exit::Os,
+        }
+    }
+}
+
+/// Runs a service with the process's command line and returns how it ended.
+#[must_use]
+pub fn run<D: Daemon>() -> ExitCode {
+    let line = match cli::parse::<D::Options>(&D::PROGRAM, std::env::args_os()) {
+        Ok(line) => line,
+        Err(error) => {
+            // Fails where standard output is closed, and then nobody reads it anyway.
+            let _ = error.print();
+            return cli::exit_of(&error).into();
+        }
+    };
+    logging::start(D::PROGRAM.name, line.common.log);
+    let (place, socket, config) = match settings::<D>(&line) {
+        Ok(settings) => settings,
+        Err(error) => {
+            // Shown as it is, also in the journal: its lines belong under one another.
+            eprintln!("{error}");
+            return error.exit().into();
+        }
+    };
+    if line.common.check {
+        println!(
+            "{}/{}: the configuration is in order",
+            place.guest(),
+            place.device()
+        );
+        return Exit::Ok.into();
+    }
+    logging::set_origin(Origin {
+        guest: place.guest().to_owned(),
+        device: place.device().to_owned(),
+    });
+    match start::<D>(line, place, socket.as_deref(), &config) {
+        Ok(service) => finish(D::serve(service, config)),
+        Err(error) => {
+            log::error!("{}", explain(&error));
+            error.exit().into()
+        }
+    }
+}
+
+fn finish<E: ExitReason + 'static>(result: Result<(), E>) -> ExitCode {
+    match result {
+        Ok(()) => {
+            log::info!("ends in order");
+            Exit::Ok.into()
+        }
+        Err(error) => {
+            log::error!("{}", explain(&error));
+            error.exit().into()
+        }
+    }
+}
+
+type Settings<C> = (Place, Option<PathBuf>, C);
+
+/// Reads and checks all that was said about the device.
+fn settings<D: Daemon>(line: &CommandLine<D::Options>) -> Result<Settings<D::Config>, ConfigError> {
+    match &line.common.config {
+        Some(file) => {
+            let (table, config) = read_file::<D>(file, &line.common, &line.device)?;
+            let place = Place::new(&table.guest, &table.device);
+            Ok((place, table.socket, config))
+        }
+        None => {
+            let mut config = D::Config::default();
+            D::configure(&line.device, &mut config);
+            config::check_without_file(&config)?;
+            let device = line.common.device.as_deref().unwrap_or(D::TYPE);
+            Ok((Place::new(UNNAMED_GUEST, device), None, config))
+        }
+    }
+}
+
+fn read_file<D: Daemon>(
+    file: &Path,
+    common: &CommonArgs,
+    options: &D::Options,
+) -> Result<(DeviceTable, D::Config), ConfigError> {
+    let selection = Selection {
+        device_type: D::TYPE,
+        device: common.device.as_deref(),
+    };
+    let (table, mut config) = config::read::<D::Config>(file, selection)?;
+    D::configure(options, &mut config);
+    table.check(&config)?;
+    Ok((table, config))
+}
+
+/// Brings up everything around the device. The order matters: descriptors and the socket before
+/// the sandbox, the sandbox before the first thread.
+fn start<D: Daemon>(
+    line: CommandLine<D::Options>,
+    place: Place,
+    socket: Option<&Path>,
+    config: &D::Config,
+) -> Result<Service<D::Config>, StartError> {
+    let os = |what| move |source| StartError::Os { what, source };
+    let common = &line.common;
+    let record = common.record_fd.map(inherited_fd::take).transpose()?;
+    let listener = listener::listen(common, socket)?;
+    let notifier = Arc::new(Notifier::from_environment().map_err(os("NOTIFY_SOCKET"))?);
+    let stop = Stop::new().map_err(os("no descriptor for the end"))?;
+    let signals = Signals::install().map_err(os("cannot handle signals"))?;
+    let sandbox = sandbox::<D>(common, config);
+    let bus = Bus::start(&common.bus, place, sandbox.clone()).map_err(os("--bus"))?;
+    let health = Health::default();
+    let reload = ReloadSlot::default();
+    let supervisor = Supervisor {
+        signals,
+        stop: stop.clone(),
+        notifier: Arc::clone(&notifier),
+        health: health.clone(),
+    };
+    let reread = rereader::<D>(line, reload.clone());
+    supervisor
+        .start(sandbox.clone(), reread)
+        .map_err(os("cannot start the supervisor thread"))?;
+    Ok(Service {
+        listener,
+        record,
+        stop,
+        bus,
+        sandbox,
+        health,
+        notifier,
+        reload,
+        device_type: D::TYPE,
+        version: D::PROGRAM.version,
+    })
+}
+
+fn sandbox<D: Daemon>(common: &CommonArgs, config: &D::Config) -> Sandbox {
+    if common.no_sandbox {
+        log::warn!("runs without a sandbox, as --no-sandbox says");
+        return Sandbox::off();
+    }
+    let mut policy = Policy::new();
+    D::sandbox(config, &mut policy);
+    // The folder, because editors replace a file by another one.
+    if let Some(folder) = common.config.as_deref().and_then(Path::parent) {
+        let here = folder.as_os_str().is_empty();
+        policy.read_only(if here { Path::new(".") } else { folder });
+    }
+    let sandbox = Sandbox::lock_down(&policy);
+    let report = sandbox.report();
+    if report.is_complete() {
+        log::info!("sandbox: {report}");
+    } else {
+        log::warn!("sandbox: {report}");
+    }
+    sandbox
+}
+
+/// Reads the file again and hands it to the device, if the device takes it.
+fn rereader<D: Daemon>(
+    line: CommandLine<D::Options>,
+    reload: ReloadSlot<D::Config>,
+) -> impl FnMut() {
+    move || {
+        let Some(file) = &line.common.config else {
+            log::info!("there is no configuration file to read again");
+            return;
+        };
+        match read_file::<D>(file, &line.common, &line.device) {
+            Ok((_, config)) => {
+                if reload.apply(config) {
+                    log::info!("the configuration was read again");
+                } else {
+                    log::warn!("this device takes a new configuration only by a restart");
+                }
+            }
+            Err(error) => log::error!("the old configuration stays:\n{error}"),
+        }
+    }
+}

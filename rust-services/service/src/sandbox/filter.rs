@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Makes seccomp programs from the lists of system calls.
+
+use super::syscalls::{Allowed, When};
+use super::{Policy, Role, syscalls};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch,
+};
+use std::collections::BTreeMap;
+
+/// What went wrong with a filter.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FilterError {
+    #[error("seccomp knows no processor {0}")]
+    Processor(&'static str),
+    #[error("the list of system calls does not compile: {0}")]
+    Compile(#[from] seccompiler::BackendError),
+    #[error("the kernel refuses the filter: {0}")]
+    Apply(#[from] seccompiler::Error),
+}
+
+type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+
+/// The programs of a process, made before its first thread starts: making them allocates.
+#[derive(Debug)]
+pub(super) struct Filters {
+    base: BpfProgram,
+    base_count: usize,
+    /// Says ENOSYS to clone3, whose flags cannot be looked at, so that the C library uses clone.
+    no_clone3: BpfProgram,
+    roles: BTreeMap<Role, BpfProgram>,
+}
+
+impl Filters {
+    pub(super) fn compile(policy: &Policy) -> Result<Self, FilterError> {
+        let mut union = Rules::new();
+        let mut roles = BTreeMap::new();
+        for role in policy.roles() {
+            let rules = rules_of(role, policy)?;
+            merge(&mut union, &rules);
+            roles.insert(role, program(rules, otherwise(role))?);
+        }
+        let base_count = union.len();
+        let refused = SeccompAction::Errno(errno(libc::EPERM));
+        let absent = SeccompAction::Errno(errno(libc::ENOSYS));
+        let clone3 = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
+        Ok(Self {
+            base: program(union, refused)?,
+            base_count,
+            no_clone3: SeccompFilter::new(clone3, SeccompAction::Allow, absent, processor()?)?
+                .try_into()?,
+            roles,
+        })
+    }
+
+    /// Restricts the calling thread, and all it will start, to what any role needs.
+    pub(super) fn apply_base(&self) -> Result<(), FilterError> {
+        seccompiler::apply_filter(&self.no_clone3)?;
+        Ok(seccompiler::apply_filter(&self.base)?)
+    }
+
+    /// Restricts the calling thread to what its role needs.
+    pub(super) fn apply(&self, role: Role) -> Result<(), FilterError> {
+        match self.roles.get(&role) {
+            Some(program) => Ok(seccompiler::apply_filter(program)?),
+            // A backend thread in a service that said it has none: the base applies.
+            None => Ok(()),
+        }
+    }
+
+    pub(super) const fn base_count(&self) -> usize {
+        self.base_count
+    }
+}
+
+/// What a call outside of the list does.
+fn otherwise(role: Role) -> SeccompAction {
+    match role {
+        Role::Queue | Role::Session => SeccompAction::KillProcess,
+        Role::Bus | Role::Backend => SeccompAction::Errno(errno(libc::EPERM)),
+    }
+}
+
+fn errno(number: libc::c_int) -> u32 {
+    number.unsigned_abs()
+}
+
+fn processor() -> Result<TargetArch, FilterError> {
+    TargetArch::try_from(std::env::consts::ARCH)
+        .map_err(|_| FilterError::Processor(std::env::consts::ARCH))
+}
+
+fn program(rules: Rules, otherwise: SeccompAction) -> Result<BpfProgram, FilterError> {
+    Ok(SeccompFilter::new(rules, otherwise, SeccompAction::Allow, processor()?)?.try_into()?)
+}
+
+fn rules_of(role: Role, policy: &Policy) -> Result<Rules, FilterError> {
+    let mut rules = Rules::new();
+    for allowed in syscalls::of(role) {
+        add(&mut rules, allowed)?;
+    }
+    // A session starts queue threads, which inherit its filter: what a device adds for its
+    // queues it adds for sessions.
+    let extra = policy
+        .system_calls
+        .iter()
+        .filter(|(of, _)| **of == role || (role == Role::Session && **of == Role::Queue));
+    for number in extra.flat_map(|(_, numbers)| numbers) {
+        rules.insert(*number, Vec::new());
+    }
+    Ok(rules)
+}
+
+fn add(rules: &mut Rules, allowed: &Allowed) -> Result<(), FilterError> {
+    let conditions = conditions(allowed.when)?;
+    if conditions.is_empty() {
+        // No rule at all means: whatever the arguments.
+        rules.insert(allowed.number, Vec::new());
+        return Ok(());
+    }
+    if rules.get(&allowed.number).is_some_and(Vec::is_empty) {
+        return Ok(());
+    }
+    let list = rules.entry(allowed.number).or_default();
+    for condition in conditions {
+        list.push(SeccompRule::new(vec![condition])?);
+    }
+    Ok(())
+}
+
+fn merge(union: &mut Rules, rules: &Rules) {
+    for (number, list) in rules {
+        match union.get_mut(number) {
+            None => {
+                union.insert(*number, list.clone());
+            }
+            Some(known) if known.is_empty() || list.is_empty() => known.clear(),
+            Some(known) => {
+                for rule in list {
+                    if !known.contains(rule) {
+                        known.push(rule.clone());
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// One of these must hold.
+fn conditions(when: When) -> Result<Vec<SeccompCondition>, FilterError> {
+    let equal = |argument, value| {
+        SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)
+    };
+    let masked = |argument, mask, value| {
+        SeccompCondition::new(
+            argument,
+            SeccompCmpArgLen::Dword,
+            SeccompCmpOp::MaskedEq(mask),
+            value,
+        )
+    };
+    let flag = |number: libc::c_int| u64::from(number.unsigned_abs());
+    Ok(match when {
+        When::Always => Vec::new(),
+        When::NotExecutable => vec![masked(2, flag(libc::PROT_EXEC), 0)?],
+        When::UnixDomain => vec![equal(0, flag(libc::AF_UNIX))?],
+        When::Thread => vec![masked(
+            0,
+            flag(libc::CLONE_THREAD),
+            flag(libc::CLONE_THREAD),
+        )?],
+        When::NonBlocking => vec![equal(1, libc::FIONBIO)?],
+        When::Narrowing => vec![
+            equal(0, flag(libc::PR_SET_NAME))?,
+            equal(0, flag(libc::PR_GET_NAME))?,
+            equal(0, flag(libc::PR_SET_NO_NEW_PRIVS))?,
+            equal(0, flag(libc::PR_SET_SECCOMP))?,
+            equal(0, flag(libc::PR_SET_TIMERSLACK))?,
+            // Names anonymous memory; the C library and allocators do.
+            equal(0, flag(libc::PR_SET_VMA))?,
+        ],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_role_compiles_and_fits_into_a_bpf_program() {
+        let mut policy = Policy::new();
+        policy.backend_threads();
+        let filters = Filters::compile(&policy).unwrap();
+        assert_eq!(filters.roles.len(), 4);
+        // BPF_MAXINSNS
+        assert!(filters.base.len() < 4096);
+    }
+
+    #[test]
+    fn what_a_queue_may_do_its_session_may_do() {
+        let mut policy = Policy::new();
+        policy.system_calls(Role::Queue, &[libc::SYS_sync]);
+        let queue = rules_of(Role::Queue, &policy).unwrap();
+        let session = rules_of(Role::Session, &policy).unwrap();
+        for (number, rules) in queue {
+            let wider = session.get(&number);
+            assert!(
+                wider.is_some_and(|list| list.is_empty() || rules.iter().all(|r| list.contains(r))),
+                "system call {number}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_role_may_start_a_program_or_trace_another_process() {
+        let mut policy = Policy::new();
+        policy.backend_threads();
+        for role in policy.roles() {
+            let rules = rules_of(role, &policy).unwrap();
+            for number in [
+                libc::SYS_execve,
+                libc::SYS_execveat,
+                libc::SYS_ptrace,
+                libc::SYS_process_vm_readv,
+                libc::SYS_bpf,
+                libc::SYS_keyctl,
+                libc::SYS_mount,
+                libc::SYS_io_uring_setup,
+            ] {
+                assert!(!rules.contains_key(&number), "{role:?} may {number}");
+            }
+        }
+    }
+}
