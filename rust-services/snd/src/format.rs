@@ -9,7 +9,10 @@ use serde::Deserialize;
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
-#[allow(missing_docs, reason = "the specification's own names, which say it all")]
+#[allow(
+    missing_docs,
+    reason = "the specification's own names, which say it all"
+)]
 pub enum Format {
     ImaAdpcm = 0,
     MuLaw = 1,
@@ -186,13 +189,17 @@ const RATES: [u32; 16] = [
 impl Rate {
     /// Every rate of the specification, by number.
     pub fn all() -> impl Iterator<Item = Self> {
-        (0..).zip(RATES).map(|(number, hertz)| Self { number, hertz })
+        (0..)
+            .zip(RATES)
+            .map(|(number, hertz)| Self { number, hertz })
     }
 
     /// The rate of this number on the wire.
     #[must_use]
     pub fn from_wire(number: u8) -> Option<Self> {
-        RATES.get(usize::from(number)).map(|&hertz| Self { number, hertz })
+        RATES
+            .get(usize::from(number))
+            .map(|&hertz| Self { number, hertz })
     }
 
     /// The rate of this many frames per second.
@@ -247,8 +254,13 @@ impl Params {
     /// Bytes of one frame: a sample of every channel. At least 1.
     #[must_use]
     pub fn frame_bytes(&self) -> usize {
-        let bits = self.format.container_bits().saturating_mul(u32::from(self.channels));
-        usize::try_from(bits.div_ceil(8)).unwrap_or(usize::MAX).max(1)
+        let bits = self
+            .format
+            .container_bits()
+            .saturating_mul(u32::from(self.channels));
+        usize::try_from(bits.div_ceil(8))
+            .unwrap_or(usize::MAX)
+            .max(1)
     }
 
     /// Frames that `bytes` hold, the last one whole.
@@ -260,7 +272,9 @@ impl Params {
     /// Bytes that `frames` take.
     #[must_use]
     pub fn bytes(&self, frames: u64) -> usize {
-        usize::try_from(frames).unwrap_or(usize::MAX).saturating_mul(self.frame_bytes())
+        usize::try_from(frames)
+            .unwrap_or(usize::MAX)
+            .saturating_mul(self.frame_bytes())
     }
 
     /// Frames in `milliseconds`, at least one.
@@ -272,7 +286,9 @@ impl Params {
     /// Fills `bytes`, which begin at a frame, with silence.
     pub fn fill_silence(&self, bytes: &mut [u8]) {
         let sample = self.format.silence();
-        let width = usize::try_from(self.format.container_bits().div_ceil(8)).unwrap_or(1).max(1);
+        let width = usize::try_from(self.format.container_bits().div_ceil(8))
+            .unwrap_or(1)
+            .max(1);
         let pattern = sample.get(..width).unwrap_or(&sample);
         if pattern.iter().all(|byte| Some(byte) == pattern.first()) {
             bytes.fill(pattern.first().copied().unwrap_or(0));

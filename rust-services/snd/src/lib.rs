@@ -4,4 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod backend;
+pub mod clock;
 pub mod format;
+pub mod model;
+pub mod wire;

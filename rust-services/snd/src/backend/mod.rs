@@ -46,9 +46,7 @@ pub enum Pacing {
 
 /// The purpose of a stream, from least to most important. It decides who is ducked (see
 /// `policy`), and a back end passes it on where the server has such a property.
-#[derive(
-    Clone, Copy, Debug, Default, serde::Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd,
-)]
+#[derive(Clone, Copy, Debug, Default, serde::Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[serde(rename_all = "lowercase")]
 #[repr(u8)]
 pub enum Role {
@@ -65,8 +63,12 @@ pub enum Role {
 
 impl Role {
     /// Every role, from least to most important.
-    pub const ALL: [Self; 4] =
-        [Self::Multimedia, Self::Navigation, Self::Communication, Self::Emergency];
+    pub const ALL: [Self; 4] = [
+        Self::Multimedia,
+        Self::Navigation,
+        Self::Communication,
+        Self::Emergency,
+    ];
 
     /// The name on D-Bus and towards sound servers.
     #[must_use]
@@ -82,7 +84,9 @@ impl Role {
     /// The role of this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|role| role.name().eq_ignore_ascii_case(name))
+        Self::ALL
+            .into_iter()
+            .find(|role| role.name().eq_ignore_ascii_case(name))
     }
 }
 
