@@ -161,7 +161,7 @@ fn accept_until_stopped(service: &Service<Config>) -> io::Result<()> {
         }
         let (mut stream, _) = service.listener.accept()?;
         let mut byte = [0];
-        if stream.read(&mut byte)? == 1 {
+        while stream.read(&mut byte)? == 1 {
             stream.write_all(&byte)?;
         }
     }

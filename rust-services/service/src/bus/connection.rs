@@ -3,6 +3,7 @@
 
 use super::registry::{Key, Object, Registry};
 use super::{BusStatus, Place, ROOT};
+use enumflags2::BitFlags;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -115,10 +116,11 @@ async fn serve(
     let mut present = HashMap::new();
     connection.object_server().at(ROOT, ObjectManager).await?;
     reconcile(connection, registry, &mut present).await?;
-    // The name comes last: who sees it finds all objects.
+    // The name comes last: who sees it finds all objects. Without flags nobody can take it, and
+    // we wait for it where somebody has it.
     let name = place.bus_name();
     let reply = connection
-        .request_name_with_flags(name.as_str(), Default::default())
+        .request_name_with_flags(name.as_str(), BitFlags::empty())
         .await?;
     if reply == RequestNameReply::InQueue {
         log::warn!(
