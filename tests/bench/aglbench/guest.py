@@ -37,6 +37,21 @@ DRIVER_PATIENCE = "virtio_snd.msg_timeout_ms=20000"
 # So that the log tells when the guest sleeps.
 TALK_WHILE_SUSPENDING = "loglevel=8 no_console_suspend pm_debug_messages suspend.pm_test_delay=1"
 
+# What QEMU attaches a service of each type with. Types without a front end of their own go by the generic one, which
+# must be told the device's number, queues and size of its configuration space.
+FRONT_ENDS = {
+    "snd": "vhost-user-snd-pci",
+    "scmi": "vhost-user-scmi-pci",
+    "rng": "vhost-user-rng-pci",
+    "input": "vhost-user-input-pci",
+    "gpio": "vhost-user-gpio-pci",
+    "i2c": "vhost-user-i2c-pci",
+    "spi": "vhost-user-spi-pci",
+    "rtc": "vhost-user-rtc-pci",
+    "can": "vhost-user-test-device-pci,virtio-id=36,num_vqs=3,vq_size=256,config_size=2",
+    "rpmb": "vhost-user-test-device-pci,virtio-id=28,num_vqs=1,vq_size=256,config_size=3",
+}
+
 
 class GuestError(Exception):
     """The guest did not do what was asked of it in time, or has ended."""
@@ -120,6 +135,7 @@ class Guest:
     """One guest. All waits have deadlines; its QEMU ends with the block, and with the process that made it.
 
     snd      sockets of sound services, one card each, in this order
+    vhost    sockets of further services, as (type, path); the types are those of FRONT_ENDS
     devices  further words for QEMU's command line
     share    folder of the host that the guest sees as /share (default: a temporary one, `guest.share`)
     log      file for the kernel's log (default: in the run's temporary folder)
@@ -130,11 +146,11 @@ class Guest:
     """
 
     def __init__(
-        self, snd: Sequence[str | Path] = (), *, devices: Sequence[str] = (), share: Path | None = None,
+        self, snd: Sequence[str | Path] = (), *, vhost: Sequence[tuple[str, str | Path]] = (), devices: Sequence[str] = (), share: Path | None = None,
         log: Path | None = None, append: str = "", files: dict[str, bytes | Path] | None = None, memory: int = 256,
         cpus: int = 1, limit: float = 600.0, qmp: Path | None = None, controls: bool = True,
     ):
-        self.snd = [Path(path) for path in snd]
+        self.vhost = [("snd", Path(path)) for path in snd] + [(kind, Path(path)) for kind, path in vhost]
         self.devices = list(devices)
         self.append = append
         self.files = files or {}
@@ -174,7 +190,7 @@ class Guest:
     def start(self, timeout: float = 90.0) -> "Guest":
         """Boot, and wait until commands can be run."""
         end = time.monotonic() + timeout
-        for path in self.snd:
+        for _, path in self.vhost:
             if not path.is_socket():
                 raise GuestError(f"{path} is not a socket: start the service first")
         listeners = {name: self._listen(name) for name in ("shell", "qmp")}
@@ -251,10 +267,10 @@ class Guest:
         ]
         if self.extra_qmp:
             words += ["-qmp", f"unix:{self.extra_qmp},server=on,wait=off"]
-        for index, path in enumerate(self.snd):
-            words += ["-chardev", f"socket,id=snd{index},path={path}"]
-            controls = "on" if self.controls else "off"
-            words += ["-device", f"vhost-user-snd-pci,id=card{index},chardev=snd{index},controls={controls}"]
+        for index, (kind, path) in enumerate(self.vhost):
+            words += ["-chardev", f"socket,id=vhost{index},path={path}"]
+            options = f",controls={'on' if self.controls else 'off'}" if kind == "snd" else ""
+            words += ["-device", f"{FRONT_ENDS[kind]},id=device{index},chardev=vhost{index}{options}"]
         return words + self.devices, variables
 
     def _overlay(self) -> bytes:

@@ -7,6 +7,7 @@ import random
 import struct
 from array import array
 from dataclasses import dataclass
+from pathlib import Path
 
 # Name: bytes per sample, and how a sample's bits are used.
 FORMATS = {
@@ -98,3 +99,19 @@ def find_in_loop(shape: Shape, recorded: bytes, loop: bytes) -> Match:
     """Find what was recorded in an endless repetition of a clip, from any frame of it on."""
     repeats = len(recorded) // len(loop) + 2
     return find(shape, recorded, loop * repeats)
+
+
+def wav_data(file: Path) -> bytes:
+    """The samples of a WAV file as they lie in it, whatever their format; also of one that is still being written."""
+    content = file.read_bytes()
+    if content[:4] not in (b"RIFF", b"RF64") or content[8:12] != b"WAVE":
+        raise ValueError(f"{file} is not a WAV file")
+    at = 12
+    while at + 8 <= len(content):
+        size = int.from_bytes(content[at + 4 : at + 8], "little")
+        if content[at : at + 4] == b"data":
+            # a writer that has not finished has not filled in the size, or only that of its last visit
+            unfinished = size in (0, 0xFFFFFFFF)
+            return content[at + 8 :] if unfinished else content[at + 8 : at + 8 + size]
+        at += 8 + size + size % 2
+    raise ValueError(f"{file} has no samples")

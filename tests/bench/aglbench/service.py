@@ -20,13 +20,16 @@ class Service:
     command  program and arguments; the word SOCKET stands for the socket's path
     socket   where it shall listen
     log      file for what it writes
+    folder   where it runs
     """
 
-    def __init__(self, command: Sequence[str | Path], socket: Path, log: Path, env: dict[str, str] | None = None):
+    def __init__(self, command: Sequence[str | Path], socket: Path, log: Path, env: dict[str, str] | None = None,
+                 folder: Path | None = None):
         self.command = [str(socket) if word == "SOCKET" else str(word) for word in command]
         self.socket = socket
         self.log = log
         self.env = env or {}
+        self.folder = folder
         self.process: subprocess.Popen | None = None
 
     def __enter__(self) -> Self:
@@ -44,7 +47,8 @@ class Service:
         self.socket.unlink(missing_ok=True)
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(
-                self.command, env=dict(os.environ, **self.env), stdin=subprocess.DEVNULL, stdout=out, stderr=out
+                self.command, env=dict(os.environ, **self.env), cwd=self.folder,
+                stdin=subprocess.DEVNULL, stdout=out, stderr=out,
             )
         end = time.monotonic() + timeout
         while not listens(self.socket):

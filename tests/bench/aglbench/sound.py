@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .guest import Guest, GuestError, Job
 from .ktap import parse_ktap
-from .pcm import FORMATS, Shape, clip
+from .pcm import FORMATS, Shape, clip, find, wav_data
 from .pipewire import PipeWire
 from .service import Service
 
@@ -46,6 +46,10 @@ class Ours:
         """How to start it so that playback lands in `folder`."""
         return [self.program, "--socket", "SOCKET"]
 
+    def captured(self, folder: Path) -> list[Path]:
+        """The files with what was played, in the order of their names."""
+        return sorted(folder.rglob("*.wav"))
+
     @contextlib.contextmanager
     def host(self, folder: Path) -> Iterator[dict[str, str]]:
         """What it needs on the host: nothing. Yields its environment."""
@@ -70,11 +74,25 @@ class Peer:
             yield server.env
 
 
+@dataclass(frozen=True)
+class Control:
+    """QEMU's own sound device, with no service at all: shows whether a check can be passed."""
+
+    captures: bool = False
+
+    def devices(self, cards: int) -> list[str]:
+        """QEMU's words for so many cards."""
+        words = []
+        for card in range(cards):
+            words += ["-audiodev", f"none,id=audio{card}", "-device", f"virtio-sound-pci,audiodev=audio{card}"]
+        return words
+
+
 @dataclass
 class Bench:
     """What a check gets: a kind of service, and a folder for what it leaves behind."""
 
-    kind: Ours | Peer
+    kind: Ours | Peer | Control
     folder: Path
     services: list[Service] = field(default_factory=list)
 
@@ -82,6 +100,10 @@ class Bench:
     def guest(self, cards: int = 1, **options) -> Iterator[Guest]:
         """A guest with so many cards, each a service of its own."""
         with contextlib.ExitStack() as stack:
+            if isinstance(self.kind, Control):
+                options["devices"] = self.kind.devices(cards)
+                yield stack.enter_context(Guest(log=self.folder / "kernel.log", **options))
+                return
             # sockets have room for 107 characters: the check's own folder may be too deep
             sockets = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="agl-sound-")))
             env = stack.enter_context(self.kind.host(sockets))
@@ -90,7 +112,7 @@ class Bench:
                 folder = self.folder / f"card{card}"
                 folder.mkdir(exist_ok=True)
                 self.services.append(stack.enter_context(
-                    Service(self.kind.command(folder), sockets / f"card{card}", folder / "service.log", env)
+                    Service(self.kind.command(folder), sockets / f"card{card}", folder / "service.log", env, folder)
                 ))
             paths = [service.socket for service in self.services]
             yield stack.enter_context(Guest(paths, log=self.folder / "kernel.log", **options))
@@ -126,6 +148,27 @@ def offered_shapes(guest: Guest, pcm: str, verb: str) -> list[Shape]:
     unknown = [name for name in formats if name not in FORMATS]
     must(not unknown, f"the bench does not know how to make {unknown}")
     return [Shape(f, c, r) for f in formats for c in CHANNELS for r in RATES if has("CHANNELS", c) and has("RATE", r)]
+
+
+def frames_of(shape: Shape) -> int:
+    """A short clip, and no whole number of periods."""
+    return shape.rate // 5 + 17
+
+
+def run_streams(bench: Bench, guest: Guest, verb: str, clips: dict[str, tuple[Shape, bytes]], pcm: str = "hw:0,0") -> dict[str, str]:
+    """Play or record one short stream after the other; returns for each what went wrong, or nothing."""
+    lines = []
+    for name, (shape, data) in clips.items():
+        if verb == "play":
+            bench.shared(guest, f"{name}.in", data)
+        lines.append(f"{verb} {name} {pcm} {shape.format} {shape.channels} {shape.rate} {frames_of(shape)}\n")
+    bench.shared(guest, f"list-{verb}", "".join(lines).encode())
+    job = guest.spawn(f"streams /share/list-{verb}")
+    said = dict.fromkeys(clips, "not run")
+    for line in job.wait(60 + 2 * len(clips)).lines:
+        if match := re.match(r"result (\S+) (\d+) ?(.*)", line):
+            said[match[1]] = "" if match[2] == "0" and not match[3].strip() else f"code {match[2]}, {match[3]}"
+    return said
 
 
 # -- the checks --------------------------------------------------------------------------------------------------------
@@ -206,6 +249,28 @@ def kselftest_pcm_test_passes(bench: Bench) -> str:
 def kselftest_mixer_test_passes(bench: Bench) -> str:
     """The kernel's own mixer-test has no failure."""
     return _kselftest(bench, "mixer-test", 600)
+
+
+@check
+def playback_is_bit_exact_in_every_shape(bench: Bench) -> str:
+    """Every format offered × 1, 2, 6, 8 channels × 44.1, 48, 96 kHz: what the service got is what was played."""
+    if not bench.kind.captures:
+        raise Skipped("this service keeps nothing that could be compared")
+    with bench.guest(limit=1200) as guest:
+        shapes = offered_shapes(guest, "hw:0,0", "play")
+        must(bool(shapes), "no shape of the matrix is offered")
+        clips = {f"{number:03}": (shape, clip(shape, frames_of(shape))) for number, shape in enumerate(shapes)}
+        results = run_streams(bench, guest, "play", clips)
+    captured = [wav_data(file) for file in bench.kind.captured(bench.folder / "card0")]
+    wrong = [f"{clips[name][0]}: {said}" for name, said in results.items() if said]
+    for name, (shape, data) in clips.items():
+        matches = [find(shape, data, heard) for heard in captured]
+        if not any(matches):
+            (bench.folder / f"{name}.expected").write_bytes(data)
+            best = max(matches, key=lambda match: match.wrong_at, default="nothing was captured")
+            wrong.append(f"{shape}: {best}")
+    must(not wrong, f"{len(wrong)} of {len(shapes)} are wrong: {'; '.join(wrong[:6])}")
+    return f"{len(shapes)} shapes, {sum(len(data) for _, data in clips.values())} bytes"
 
 
 @check
