@@ -373,16 +373,11 @@ impl<'a> Keeper<'a> {
         let Some(session) = &mut self.session else {
             return;
         };
-        let Some(since) = session.outage else {
-            return;
-        };
-        let live = session.relay.live_since();
-        if let Some(live) = live.filter(|_| session.relay.is_live()) {
-            let outage = live.saturating_duration_since(since);
-            log::info!("the service is back after {} ms", outage.as_millis());
-            session.outage = None;
-            session.hang_ups = 0;
-        } else if now >= after(since, self.grace) {
+        session.settle();
+        if session
+            .outage
+            .is_some_and(|since| now >= after(since, self.grace))
+        {
             log::error!("no service for {:?}: hanging up on the VMM", self.grace);
             self.notifier
                 .send(&State::Status("gave a VMM up: no service came up in time"));
@@ -562,13 +557,25 @@ impl Session {
         }
     }
 
-    /// The VMM is without a service from now on, if it was not before. Whether the service that is
-    /// gone had served it.
-    fn note_outage(&mut self, now: Instant) -> bool {
-        let served = self.relay.live_since().is_some();
-        if served || self.outage.is_none() {
-            self.outage = Some(now);
+    /// Ends an outage that is over. Whether the service attached last has served the VMM.
+    fn settle(&mut self) -> bool {
+        let Some(live) = self.relay.live_since() else {
+            return false;
+        };
+        if let Some(since) = self.outage.filter(|since| live >= *since) {
+            let outage = live.saturating_duration_since(since);
+            log::info!("the service is there after {} ms", outage.as_millis());
+            self.outage = None;
+            self.hang_ups = 0;
         }
+        true
+    }
+
+    /// The service is gone: the VMM is without one from now on, if it was not before. Whether it
+    /// had served the VMM.
+    fn note_outage(&mut self, now: Instant) -> bool {
+        let served = self.settle();
+        self.outage.get_or_insert(now);
         served
     }
 }

@@ -63,6 +63,10 @@ impl RestartPolicy {
         if death.asked || killed && death.had_come_up {
             return Verdict::Restart(Duration::ZERO);
         }
+        if killed {
+            // No guest can do that. Whoever does it is not helped by a busy loop.
+            return Verdict::Restart(FIRST_DELAY);
+        }
         let hopeless = |code: &i32| HOPELESS.contains(code) && !self.ever_came_up;
         if let Some(code) = death.status.code().filter(hopeless) {
             return Verdict::End(u8::try_from(code).unwrap_or(u8::MAX));
@@ -122,6 +126,8 @@ mod tests {
         for _ in 0..1000 {
             let verdict = policy.judge(death(SIGKILL, true), now);
             assert_eq!(verdict, Verdict::Restart(Duration::ZERO));
+            let verdict = policy.judge(death(SIGKILL, false), now);
+            assert_eq!(verdict, Verdict::Restart(FIRST_DELAY));
         }
     }
 
