@@ -89,12 +89,11 @@ impl Daemon for Idle {
             reloaded.volume.store(config.volume, Ordering::Relaxed);
             change.changed();
         });
-        let queue = start_queue(&service, &shared, config.misbehave)?;
-        service.ready();
-        accept_until_stopped(&service)?;
-        queue
+        std::thread::Builder::new()
+            .name("session".to_owned())
+            .spawn(move || session(&service, &shared, config.misbehave))?
             .join()
-            .map_err(|_| io::Error::other("the queue thread panicked"))
+            .map_err(|_| io::Error::other("the session thread panicked"))?
     }
 }
 
@@ -115,6 +114,17 @@ fn show(
         bus: handle.clone(),
     })?;
     Ok(change)
+}
+
+/// A thread like those that speak vhost-user: narrowed, and it starts queue threads.
+fn session(service: &Service<Config>, shared: &Arc<Shared>, misbehave: bool) -> io::Result<()> {
+    service.sandbox.enter(Role::Session);
+    let queue = start_queue(service, shared, misbehave)?;
+    service.ready();
+    accept_until_stopped(service)?;
+    queue
+        .join()
+        .map_err(|_| io::Error::other("the queue thread panicked"))
 }
 
 /// A thread like those that serve virtqueues: real-time, narrowed, with a heartbeat.

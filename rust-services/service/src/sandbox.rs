@@ -32,7 +32,7 @@ pub enum Role {
     /// process, because only our own code runs here and would never make it.
     Queue,
     /// Speaks vhost-user: also accepts, receives descriptors, maps guest memory, starts queue
-    /// threads. A forbidden call ends the process.
+    /// threads, and keeps CAP_SYS_NICE for them. A forbidden call ends the process.
     Session,
     /// Speaks D-Bus. A forbidden call fails with EPERM.
     Bus,
@@ -184,7 +184,12 @@ impl Sandbox {
         if self.shared.off {
             return;
         }
-        if let Err(error) = capabilities::drop_all() {
+        // A session keeps CAP_SYS_NICE, if there is one, for the queue threads that it starts.
+        let dropped = match role {
+            Role::Session => Ok(()),
+            Role::Queue | Role::Bus | Role::Backend => capabilities::drop_all(),
+        };
+        if let Err(error) = dropped {
             self.failed(role, &format!("capabilities stay: {error}"));
         }
         if let Some(filters) = &self.shared.filters {

@@ -1,6 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A service on a private bus: what is seen, what may be changed, and what happens when the bus
 //! goes and comes back.
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "what goes wrong here fails the test"
+)]
 
 mod support;
 

@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Runs the example daemon and a private bus as processes of their own.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a helper of tests fails the test"
+)]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
