@@ -85,7 +85,7 @@ class Job:
             self._guest.changed.wait_for(lambda: condition() or self._guest.ended, timeout)
             value = condition()
             if not value:
-                reason = "the guest has ended" if self._guest.ended else f"not within {timeout:g} s"
+                reason = f"the guest has ended: {self._guest.ending()}" if self._guest.ended else f"not within {timeout:g} s"
                 said = "".join(f"\n    | {line}" for line in self.lines[-20:])
                 raise GuestError(f"{what}: {reason}; command: {self.command.strip()[:200]}{said}")
             return value
@@ -160,7 +160,8 @@ class Guest:
         self.controls = controls
         self.extra_qmp = qmp
         # short, for a socket's path has room for 107 characters
-        self._folder = Path(tempfile.mkdtemp(prefix="agl-bench-"))
+        _remove_left_over()
+        self._folder = Path(tempfile.mkdtemp(prefix=f"agl-bench-{os.getpid()}-"))
         self.share = Path(share) if share else self._folder / "share"
         self.share.mkdir(parents=True, exist_ok=True)
         self.log = Path(log) if log else self._folder / "kernel.log"
@@ -421,3 +422,11 @@ class Guest:
         if code == 124:
             state = f"QEMU was ended after its limit of {self.limit:g} s"
         return state + said
+
+
+def _remove_left_over() -> None:
+    """Remove the folders of guests whose maker was killed and could not."""
+    for folder in Path(tempfile.gettempdir()).glob("agl-bench-*-*"):
+        maker = folder.name.split("-")[2]
+        if maker.isdigit() and not Path("/proc", maker).exists():
+            shutil.rmtree(folder, ignore_errors=True)
