@@ -16,11 +16,12 @@ from .cpio import Archive as Cpio
 from .debian import Archive, Found
 from .progress import Progress, SetupError
 
-PACKAGES = ["busybox-static", "alsa-utils", "libasound2-data", "libasound2-dev"]
+PACKAGES = ["busybox-static", "alsa-utils", "libasound2-data", "libasound2-dev", "coreutils"]
 
 # What a guest may run, apart from busybox's own commands.
-PROGRAMS = ["busybox", "aplay", "arecord", "amixer", "speaker-test"]
-DATA = ["usr/share/alsa"]
+PROGRAMS = ["busybox", "aplay", "arecord", "amixer", "speaker-test", "stdbuf"]
+# stdbuf preloads its library: no program asks for it.
+DATA = ["usr/share/alsa", "usr/libexec/coreutils"]
 
 LIBRARIES = Path("usr/lib/aarch64-linux-gnu")
 LOADER = "ld-linux-aarch64.so.1"
