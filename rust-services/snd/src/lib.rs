@@ -6,5 +6,9 @@
 pub mod backend;
 pub mod clock;
 pub mod format;
+pub mod mixer;
 pub mod model;
+pub mod panel;
+pub mod policy;
+pub mod sample;
 pub mod wire;

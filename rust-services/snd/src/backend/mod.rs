@@ -26,6 +26,15 @@
 //! Implement [`Backend`] and one or both of [`Output`] and [`Input`]; add its table to
 //! `config::BackendConfig` and its construction to `build`.
 
+#[cfg(feature = "alsa")]
+pub mod alsa;
+pub mod channels;
+#[cfg(feature = "gstreamer")]
+pub mod gstreamer;
+pub mod pipe;
+pub mod placeholder;
+pub mod runner;
+
 use crate::format::Params;
 
 /// How the stream's clock and the back end's belong together.

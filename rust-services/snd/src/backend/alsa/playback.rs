@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The playing side: a PCM that always holds a stock of frames.
+
+use std::time::{Duration, Instant};
+
+use alsa::Direction;
+use alsa::pcm::{PCM, State};
+use rustix::io::Errno;
+
+use super::super::{BackendError, Opening, Output};
+use super::negotiate::{self, Opened, count, device, said};
+use crate::format::Params;
+
+/// How long one call waits for room. Shorter than the shortest driver's buffer.
+const ROOM_MS: u32 = 20;
+/// A PCM that takes nothing for so long while it runs is taken for lost: what lies in its buffer
+/// would be played late and stale.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The rest of a stream is waited for no longer than this.
+const LONGEST_REST: Duration = Duration::from_millis(1500);
+
+pub(super) struct Playback {
+    name: String,
+    target_ms: u32,
+    positions: Vec<u8>,
+    open: Option<Open>,
+    underruns: u64,
+}
+
+struct Open {
+    opened: Opened,
+    params: Params,
+    /// Frames of silence that it is started with.
+    stock: u64,
+    silence: Vec<u8>,
+    reordered: Vec<u8>,
+    running: bool,
+    /// When it last took something.
+    taken: Instant,
+}
+
+impl Playback {
+    pub(super) fn new(name: String, target_ms: u32, positions: Vec<u8>) -> Self {
+        Self {
+            name,
+            target_ms,
+            positions,
+            open: None,
+            underruns: 0,
+        }
+    }
+
+    fn lost(&self, reason: impl Into<String>) -> BackendError {
+        BackendError::Device {
+            device: device(&self.name),
+            reason: reason.into(),
+        }
+    }
+
+    /// Puts the stock of silence into the empty PCM and lets it run.
+    fn begin(&mut self) -> Result<(), BackendError> {
+        let result = match self.open.as_mut() {
+            Some(open) => open.begin(),
+            None => return Err(self.lost("is not open")),
+        };
+        result.map_err(|error| self.lost(said(error)))
+    }
+
+    /// Gets going again after what `error` says, or tells that the PCM is gone.
+    fn recover(&mut self, error: alsa::Error) -> Result<(), BackendError> {
+        match Errno::from_raw_os_error(error.errno()) {
+            // It ran dry.
+            Errno::PIPE => {
+                self.underruns = self.underruns.saturating_add(1);
+                // The first, and then ever more rarely: a host that is always late fills no journal.
+                if self.underruns.is_power_of_two() {
+                    log::warn!("{} ran dry ({} times)", device(&self.name), self.underruns);
+                }
+                self.begin()
+            }
+            // The system slept. What the PCM had is stale, so it begins anew rather than go on.
+            Errno::STRPIPE => self.begin(),
+            _ => Err(self.lost(said(error))),
+        }
+    }
+
+    /// The PCM is full.
+    fn wait_for_room(&self) -> Result<usize, BackendError> {
+        if let Some(open) = &self.open {
+            if open.taken.elapsed() > PATIENCE {
+                return Err(self.lost("has played nothing for two seconds"));
+            }
+            // What went wrong meanwhile, the next write says.
+            let _ = open.pcm().wait(Some(ROOM_MS));
+        }
+        Ok(0)
+    }
+}
+
+impl Open {
+    fn pcm(&self) -> &PCM {
+        &self.opened.pcm
+    }
+
+    fn begin(&mut self) -> alsa::Result<()> {
+        self.running = false;
+        let pcm = &self.opened.pcm;
+        if pcm.state() == State::Running {
+            pcm.drop()?;
+        }
+        // Prepares also what is prepared already, but the stock must be put in only once.
+        pcm.prepare()?;
+        self.fill(self.stock)?;
+        self.pcm().start()?;
+        self.running = true;
+        self.taken = Instant::now();
+        Ok(())
+    }
+
+    /// Puts up to `frames` of silence in, as far as there is room.
+    fn fill(&self, frames: u64) -> alsa::Result<()> {
+        let bytes = self.params.bytes(frames).min(self.silence.len());
+        let silence = self.silence.get(..bytes).unwrap_or_default();
+        match self.pcm().io_bytes().writei(silence) {
+            Err(error) if error.errno() != Errno::AGAIN.raw_os_error() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn delay(&self) -> u64 {
+        self.pcm().delay().map_or(0, count)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> alsa::Result<usize> {
+        let bytes = match &self.opened.reorder {
+            None => bytes,
+            Some(reorder) => {
+                let whole = bytes.len().min(self.params.bytes(self.opened.buffer));
+                self.reordered.clear();
+                self.reordered
+                    .extend_from_slice(bytes.get(..whole).unwrap_or_default());
+                let width = self.params.format.container_bits().div_ceil(8);
+                reorder.apply(&mut self.reordered, usize::try_from(width).unwrap_or(1));
+                &self.reordered
+            }
+        };
+        let frames = self.opened.pcm.io_bytes().writei(bytes)?;
+        Ok(self.params.bytes(frames as u64))
+    }
+}
+
+impl Output for Playback {
+    fn open(&mut self, params: &Params, _opening: Opening) -> Result<(), BackendError> {
+        self.close();
+        let stock = params.frames_in(self.target_ms);
+        let opened = negotiate::open(
+            &self.name,
+            Direction::Playback,
+            params,
+            stock,
+            &self.positions,
+        )?;
+        // A PCM that takes large bites needs two of them to never run dry.
+        let stock = stock
+            .max(opened.period.saturating_mul(2))
+            .min(opened.buffer);
+        let mut silence = vec![0; params.bytes(opened.buffer)];
+        params.fill_silence(&mut silence);
+        self.open = Some(Open {
+            opened,
+            params: *params,
+            stock,
+            silence,
+            reordered: Vec::new(),
+            running: false,
+            taken: Instant::now(),
+        });
+        Ok(())
+    }
+
+    fn start(&mut self) -> Result<(), BackendError> {
+        self.begin()
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<usize, BackendError> {
+        if !self.open.as_ref().is_some_and(|open| open.running) {
+            self.begin()?;
+        }
+        // A second time where it ran dry: the new stock lasts no longer than the runner's nap.
+        for _ in 0..2 {
+            let Some(open) = self.open.as_mut() else {
+                return Ok(0);
+            };
+            match open.write(bytes) {
+                Ok(0) => break,
+                Ok(taken) => {
+                    open.taken = Instant::now();
+                    return Ok(taken);
+                }
+                Err(error) if error.errno() == Errno::AGAIN.raw_os_error() => break,
+                Err(error) => self.recover(error)?,
+            }
+        }
+        self.wait_for_room()
+    }
+
+    fn delay(&mut self) -> u64 {
+        self.open.as_ref().map_or(0, Open::delay)
+    }
+
+    fn stop(&mut self) -> Result<(), BackendError> {
+        let Some(open) = self.open.as_mut() else {
+            return Ok(());
+        };
+        if !open.running {
+            return Ok(());
+        }
+        open.running = false;
+        // alsa-lib's own drain waits for ever when a server is stuck. So: silence behind the last
+        // frame, wait until that frame is out, and end before the silence does.
+        let hertz = u64::from(open.params.rate.hertz()).max(1);
+        let rest = open.delay().saturating_mul(1_000_000) / hertz;
+        if open.fill(open.opened.period.saturating_mul(2)).is_ok() {
+            std::thread::sleep(Duration::from_micros(rest).min(LONGEST_REST));
+        }
+        let dropped = open.pcm().drop();
+        match dropped {
+            Err(error) if error.errno() == Errno::NODEV.raw_os_error() => {
+                Err(self.lost(said(error)))
+            }
+            // In any other state the next start begins anew anyway.
+            _ => Ok(()),
+        }
+    }
+
+    fn close(&mut self) {
+        self.open = None;
+    }
+}

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::*;
+use crate::format::{Format, Rate};
+
+fn params() -> Params {
+    Params {
+        format: Format::S16,
+        rate: Rate::from_hertz(48_000).unwrap(),
+        channels: 2,
+        buffer_bytes: 7680,
+        period_bytes: 1920,
+        features: 0,
+    }
+}
+
+/// A server that can go away and that remembers what it heard.
+#[derive(Clone, Default)]
+struct Server {
+    gone: Arc<AtomicBool>,
+    heard: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Server {
+    fn check(&self) -> Result<(), BackendError> {
+        if self.gone.load(Ordering::SeqCst) {
+            return Err(BackendError::Device {
+                device: "test".into(),
+                reason: "gone".into(),
+            });
+        }
+        Ok(())
+    }
+}
+
+impl Output for Server {
+    fn open(&mut self, _: &Params, _: Opening) -> Result<(), BackendError> {
+        self.check()
+    }
+    fn write(&mut self, bytes: &[u8]) -> Result<usize, BackendError> {
+        self.check()?;
+        // Less than is offered, but whole frames.
+        let take = bytes.len().min(400);
+        self.heard.lock().unwrap().extend_from_slice(&bytes[..take]);
+        Ok(take)
+    }
+    fn delay(&mut self) -> u64 {
+        96
+    }
+    fn close(&mut self) {}
+}
+
+impl Input for Server {
+    fn open(&mut self, _: &Params, _: Opening) -> Result<(), BackendError> {
+        self.check()
+    }
+    fn read(&mut self, bytes: &mut [u8]) -> Result<usize, BackendError> {
+        self.check()?;
+        bytes.fill(7);
+        Ok(bytes.len())
+    }
+    fn is_live(&self) -> bool {
+        false
+    }
+    fn close(&mut self) {}
+}
+
+fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(30);
+    while !done() {
+        assert!(Instant::now() < end, "{what}");
+        std::thread::yield_now();
+    }
+}
+
+fn output(server: &Server) -> OutputRunner {
+    OutputRunner::spawn(
+        "test",
+        Box::new(server.clone()),
+        Pacing::Clock,
+        Arc::new(|_| {}),
+    )
+    .unwrap()
+}
+
+#[test]
+fn what_is_pushed_before_the_close_is_heard_whole_and_in_order() {
+    let server = Server::default();
+    let mut runner = output(&server);
+    runner.open(&params(), Opening::Prepared);
+    runner.start();
+    let bytes: Vec<u8> = (0..300_000_u32).map(|n| (n % 251) as u8).collect();
+    for piece in bytes.chunks(1920) {
+        runner.push(piece, &params());
+    }
+    runner.close();
+    wait_until("all is heard", || {
+        server.heard.lock().unwrap().len() == bytes.len()
+    });
+    assert_eq!(*server.heard.lock().unwrap(), bytes);
+    assert_eq!(runner.report().discarded(), 0);
+}
+
+#[test]
+fn a_lost_server_costs_what_is_played_meanwhile_and_is_found_again() {
+    let server = Server::default();
+    server.gone.store(true, Ordering::SeqCst);
+    let mut runner = output(&server);
+    runner.open(&params(), Opening::Prepared);
+    runner.start();
+    wait_until("lost", || runner.report().state() == ServerState::Lost);
+    runner.push(&[1; 1920], &params());
+    wait_until("discarded", || runner.report().discarded() == 480);
+    server.gone.store(false, Ordering::SeqCst);
+    wait_until("back", || runner.report().state() == ServerState::Live);
+    runner.push(&[2; 1920], &params());
+    wait_until("heard", || server.heard.lock().unwrap().len() == 1920);
+    assert!(server.heard.lock().unwrap().iter().all(|byte| *byte == 2));
+    assert!(runner.delay(monotonic(), &params()) <= 96);
+}
+
+#[test]
+fn a_source_that_waits_is_read_ahead_and_no_further() {
+    let server = Server::default();
+    let mut runner =
+        InputRunner::spawn("test", Box::new(server), Pacing::Clock, Arc::new(|_| {})).unwrap();
+    runner.open(&params(), Opening::Prepared);
+    wait_until("read ahead", || runner.available() >= 96_000);
+    let mut bytes = vec![0; 1921];
+    assert_eq!(
+        runner.pull(&mut bytes, &params()),
+        1920,
+        "whole frames only"
+    );
+    assert!(bytes[..1920].iter().all(|byte| *byte == 7));
+    runner.close();
+    wait_until("closed", || runner.report().state() == ServerState::Closed);
+    assert_eq!(runner.pull(&mut bytes, &params()), 0);
+}
+
+#[test]
+fn a_thread_that_hangs_holds_up_nobody() {
+    struct Hangs(Arc<AtomicBool>);
+    impl Output for Hangs {
+        fn open(&mut self, _: &Params, _: Opening) -> Result<(), BackendError> {
+            while !self.0.load(Ordering::SeqCst) {
+                std::thread::park_timeout(Duration::from_millis(1));
+            }
+            Ok(())
+        }
+        fn write(&mut self, bytes: &[u8]) -> Result<usize, BackendError> {
+            Ok(bytes.len())
+        }
+        fn close(&mut self) {}
+    }
+    let free = Arc::new(AtomicBool::new(false));
+    let hangs = Box::new(Hangs(Arc::clone(&free)));
+    let mut runner = OutputRunner::spawn("test", hangs, Pacing::Clock, Arc::new(|_| {})).unwrap();
+    runner.open(&params(), Opening::Prepared);
+    runner.start();
+    for _ in 0..1000 {
+        runner.push(&[0; 1920], &params());
+    }
+    runner.stop();
+    runner.close();
+    assert!(runner.report().discarded() > 0, "the pipe is bounded");
+    runner.open(&params(), Opening::Prepared);
+    free.store(true, Ordering::SeqCst);
+    wait_until("open again", || {
+        runner.report().state() == ServerState::Live
+    });
+}
