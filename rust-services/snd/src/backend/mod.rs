@@ -29,11 +29,11 @@
 #[cfg(feature = "alsa")]
 pub mod alsa;
 pub mod channels;
-#[cfg(feature = "gstreamer")]
-pub mod gstreamer;
+pub mod file;
 pub mod pipe;
 pub mod placeholder;
 pub mod runner;
+pub mod wav;
 
 use crate::format::Params;
 

@@ -74,9 +74,7 @@ impl Capture {
     }
 
     fn open_source(&mut self, params: &Params) -> Result<(), BackendError> {
-        let stock = params
-            .frames_in(self.target_ms)
-            .saturating_mul(RESERVE);
+        let stock = params.frames_in(self.target_ms).saturating_mul(RESERVE);
         let opened = negotiate::open(
             self.name(),
             Direction::Capture,

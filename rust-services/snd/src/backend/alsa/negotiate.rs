@@ -4,9 +4,8 @@
 
 use std::fmt::Write as _;
 
-use alsa::pcm::{Access, Format as AlsaFormat, Frames, HwParams, PCM};
+use alsa::pcm::{Access, Chmap, ChmapPosition, Format as AlsaFormat, Frames, HwParams, PCM};
 use alsa::{Direction, Error, Output as Text, ValueOr};
-use alsa::{chmap, chmap::ChmapPosition};
 
 use super::super::BackendError;
 use super::super::channels::Reorder;
@@ -42,7 +41,7 @@ pub(super) fn open(
     let result = attempt(name, direction, params, stock, positions).or_else(|error| {
         // Only where the PCM was there, and one of its parameters was the trouble.
         match (&error, name::converted(name)) {
-            (Refused::Parameter(..), Some(plug)) => {
+            (Refused::Parameter { .. }, Some(plug)) => {
                 attempt(&plug, direction, params, stock, positions)
             }
             _ => Err(error),
@@ -50,7 +49,9 @@ pub(super) fn open(
     });
     result.map_err(|refused| {
         let mut reason = refused.to_string();
-        let said = text.map(|text| text.borrow().to_string()).unwrap_or_default();
+        let said = text
+            .map(|text| text.borrow().to_string())
+            .unwrap_or_default();
         // The first line is the cause, the others are who called whom.
         if let Some(line) = said.lines().next() {
             reason = format!("{reason} ({line})");
@@ -71,8 +72,8 @@ pub(super) fn device(name: &str) -> String {
 enum Refused {
     #[error("cannot be opened: {}", said(*.0))]
     Open(Error),
-    #[error("does not take {0}: {}", said(*.1))]
-    Parameter(String, Error),
+    #[error("does not take {what}: {}", said(*.error))]
+    Parameter { what: String, error: Error },
 }
 
 /// What an error number means, without the name of the C function.
@@ -89,7 +90,10 @@ fn attempt(
 ) -> Result<Opened, Refused> {
     let pcm = PCM::new(name, direction, true).map_err(Refused::Open)?;
     let (buffer, period) = set_hardware(&pcm, params, stock)?;
-    let software = |error| Refused::Parameter("its wake-up level".into(), error);
+    let software = |error| Refused::Parameter {
+        what: "its wake-up level".into(),
+        error,
+    };
     {
         let sw = pcm.sw_params_current().map_err(software)?;
         sw.set_avail_min(frames(period)).map_err(software)?;
@@ -111,7 +115,7 @@ fn attempt(
 fn set_hardware(pcm: &PCM, params: &Params, stock: u64) -> Result<(u64, u64), Refused> {
     let hertz = params.rate.hertz();
     let channels = u32::from(params.channels);
-    let refused = |what: String| move |error| Refused::Parameter(what, error);
+    let refused = |what: String| move |error| Refused::Parameter { what, error };
 
     let hw = HwParams::any(pcm).map_err(refused("any parameters".into()))?;
     hw.set_access(Access::RWInterleaved)
@@ -145,7 +149,9 @@ fn order(pcm: &PCM, direction: Direction, wanted: &[u8]) -> Option<Reorder> {
     if wanted.len() < 2 {
         return None;
     }
-    let there = pcm.get_chmap().map_or_else(|_| Vec::new(), |map| numbers(&map));
+    let there = pcm
+        .get_chmap()
+        .map_or_else(|_| Vec::new(), |map| numbers(&map));
     let reorder = match direction {
         Direction::Playback => Reorder::between(wanted, &there),
         Direction::Capture => Reorder::between(&there, wanted),
@@ -163,7 +169,7 @@ fn order(pcm: &PCM, direction: Direction, wanted: &[u8]) -> Option<Reorder> {
                 .find(|position| *position as i32 == i32::from(number))
         })
         .collect();
-    if map.len() != wanted.len() || pcm.set_chmap(&chmap::Chmap::from(map.as_slice())).is_err() {
+    if map.len() != wanted.len() || pcm.set_chmap(&Chmap::from(map.as_slice())).is_err() {
         log::info!("the channels have no such positions here, they are taken in their order");
     }
     None
@@ -171,7 +177,7 @@ fn order(pcm: &PCM, direction: Direction, wanted: &[u8]) -> Option<Reorder> {
 
 /// The positions of a map, by their number, which is VIRTIO's too; empty when one has no name. (The
 /// conversion that the crate offers ends the thread when a driver has positions of its own.)
-fn numbers(map: &chmap::Chmap) -> Vec<u8> {
+fn numbers(map: &Chmap) -> Vec<u8> {
     let mut names = String::new();
     if write!(names, "{map}").is_err() {
         return Vec::new();

@@ -78,11 +78,17 @@ fn a_pcm_that_is_not_there_is_named_in_the_error() {
         .open(&params(Format::S16, 2), Opening::Prepared)
         .unwrap_err();
     assert!(
-        error.to_string().starts_with("ALSA PCM \"no-such-pcm\": cannot be opened: "),
+        error
+            .to_string()
+            .starts_with("ALSA PCM \"no-such-pcm\": cannot be opened: "),
         "{error}"
     );
     // And it can be asked for again.
-    assert!(output.open(&params(Format::S16, 2), Opening::Again).is_err());
+    assert!(
+        output
+            .open(&params(Format::S16, 2), Opening::Again)
+            .is_err()
+    );
     assert!(output.write(&[0; 4]).is_err());
     output.close();
 }
