@@ -34,7 +34,11 @@ impl Device for Echo {
 
     fn threads(&self) -> Vec<ThreadPlan> {
         let handler = Box::new(EchoHandler { bytes: Vec::new() });
-        vec![ThreadPlan { name: "echo", queues: vec![0], handler }]
+        vec![ThreadPlan {
+            name: "echo",
+            queues: vec![0],
+            handler,
+        }]
     }
 }
 

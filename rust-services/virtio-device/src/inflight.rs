@@ -137,6 +137,12 @@ impl Inflight {
         lost.into_iter().map(|(_, chain)| chain).collect()
     }
 
+    /// Whether the chain at `head` is in flight.
+    #[inline]
+    pub(crate) fn is_taken(&self, head: u16) -> bool {
+        self.load::<u8>(state(head, INFLIGHT)) != 0
+    }
+
     /// The chain at `head` was taken.
     #[inline]
     pub(crate) fn taken(&mut self, head: u16) {

@@ -47,6 +47,8 @@ pub(crate) enum Broken {
     Index { index: u16, next: u16 },
     #[error("the available ring names descriptor {head} of {size}")]
     Head { head: u16, size: u16 },
+    #[error("the available ring names descriptor {head}, which the device has already")]
+    Twice { head: u16 },
 }
 
 /// What came out of the available ring.
@@ -154,6 +156,10 @@ impl Ring {
                 head,
                 size: self.layout.size,
             });
+        }
+        // Two chains of one head could not be told apart when they are given back.
+        if self.inflight.is_taken(head) {
+            return Err(Broken::Twice { head });
         }
         self.next_avail = self.next_avail.wrapping_add(1);
         self.inflight.taken(head);

@@ -245,3 +245,28 @@ fn a_corrupt_ring_is_set_aside_alone_and_works_again_after_its_next_start() {
         assert_eq!(release(&mut guest), [held]);
     }
 }
+
+#[test]
+fn a_head_that_the_device_still_holds_cannot_be_made_available_again() {
+    let service = Service::start();
+    let mut guest = service.guest();
+    let buffer = guest.memory().alloc(1, 1).unwrap();
+    let ring = guest.ring_mut(HOLD);
+    let slot = ring.reserve(1).unwrap()[0];
+    let flags = descriptor_flag::WRITE;
+    let descriptor = Descriptor {
+        addr: buffer.addr,
+        len: 1,
+        flags,
+        next: 0,
+    };
+    ring.write_descriptor(slot, descriptor).unwrap();
+    ring.publish_unrecorded(slot).unwrap();
+    ring.publish_unrecorded(slot).unwrap();
+    ring.kick_always().unwrap();
+    while service.broken(HOLD) == 0 {
+        std::thread::yield_now();
+    }
+    assert_eq!(ask(&mut guest, b"still here", 4), b"still here");
+    assert_eq!(guest.ring(HOLD).used_idx().unwrap(), 0);
+}
