@@ -448,6 +448,84 @@ fn a_socket_that_somebody_serves_is_left_to_him() {
 }
 
 #[test]
+fn systemd_hears_of_the_keeper_and_not_of_the_service() {
+    let folder = Arc::new(tempfile::tempdir().unwrap());
+    let path = folder.path().join("notify");
+    let manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(DEADLINE)).unwrap();
+    let hear = || {
+        let mut bytes = [0; 256];
+        let size = manager.recv(&mut bytes).unwrap();
+        String::from_utf8(bytes[..size].to_vec()).unwrap()
+    };
+    let env = [
+        ("NOTIFY_SOCKET", path.to_str().unwrap()),
+        ("WATCHDOG_USEC", "200000"),
+    ];
+    let keeper = Keeper::start_with(Arc::clone(&folder), "5s", &env);
+    assert_eq!(hear(), "READY=1");
+    for _ in 0..3 {
+        assert_eq!(hear(), "WATCHDOG=1");
+    }
+    let service = wait_until("the service runs", || {
+        let path = format!("/proc/{0}/task/{0}/children", keeper.child.id());
+        let pid: u32 = std::fs::read_to_string(path).ok()?.trim().parse().ok()?;
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+        let text = String::from_utf8_lossy(&environment).into_owned();
+        text.contains("SERVICE_ARGUMENTS").then_some(text)
+    });
+    assert!(!service.contains("NOTIFY_SOCKET") && !service.contains("WATCHDOG"));
+    let (_vmm, record) = keeper.connect_driver();
+    let mut heard = Vec::new();
+    keeper.signal(Signal::HUP);
+    wait_until("the update", || (record.word(STARTS) == 2).then_some(()));
+    keeper.signal(Signal::TERM);
+    while heard
+        .last()
+        .is_none_or(|line: &String| line != "STOPPING=1")
+    {
+        heard.push(hear());
+    }
+    assert!(heard.contains(&"STATUS=serving a VMM".to_owned()));
+    let reloading = heard
+        .iter()
+        .position(|line| line.starts_with("RELOADING=1"))
+        .unwrap();
+    assert!(heard[reloading..].contains(&"READY=1".to_owned()));
+    assert_eq!(keeper.ended().code(), Some(0));
+}
+
+#[test]
+fn a_socket_handed_over_by_systemd_is_served() {
+    let folder = Arc::new(tempfile::tempdir().unwrap());
+    let path = folder.path().join("activated");
+    let listener = UnixListener::bind(&path).unwrap();
+    // The shell gives itself the socket as descriptor 3, and its number to the keeper.
+    let script = "exec 3<&0 0</dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" -- sleep 1000";
+    let child = Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_agl-virtio-keeper")])
+        .stdin(OwnedFd::from(listener))
+        .spawn()
+        .unwrap();
+    let keeper = Keeper {
+        child,
+        folder: Arc::clone(&folder),
+    };
+    let vmm = UnixStream::connect(&path).unwrap();
+    wait_until("the service runs", || {
+        let path = format!("/proc/{0}/task/{0}/children", keeper.child.id());
+        std::fs::read_to_string(path)
+            .ok()
+            .filter(|text| !text.is_empty())
+    });
+    keeper.signal(Signal::TERM);
+    assert_eq!(keeper.ended().code(), Some(0));
+    assert!(vmm.into_vmm().0.hear().is_none());
+    // It was not ours to remove.
+    assert!(path.exists());
+}
+
+#[test]
 fn a_wrong_command_line_is_explained() {
     let run = |arguments: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_agl-virtio-keeper"))
