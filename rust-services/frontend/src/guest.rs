@@ -243,6 +243,12 @@ impl Guest {
         &mut self.rings[usize::from(index)]
     }
 
+    /// All rings.
+    #[must_use]
+    pub fn rings(&self) -> &[Ring] {
+        &self.rings
+    }
+
     /// All rings, to use several at once.
     pub fn rings_mut(&mut self) -> &mut [Ring] {
         &mut self.rings

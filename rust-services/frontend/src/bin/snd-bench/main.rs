@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Measures a sound service beside its peer, both through the same driver in one run, and prints
+//! the rows of the performance criteria as a table with ratios.
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::indexing_slicing,
+    reason = "a measuring tool: it trusts its own numbers, and a panic here is a failed measurement"
+)]
+
+mod callgrind;
+mod distribution;
+mod floor;
+mod footprint;
+mod pinning;
+mod round_trip;
+mod subject;
+mod syscalls;
+mod table;
+mod watchdog;
+mod workload;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use frontend::Result;
+
+use pinning::{Driver, Pinning};
+use subject::Subject;
+use table::{Aim, Row, Table};
+use workload::Workload;
+
+/// Bytes of the playback buffers: 10 ms of stereo, 16 bits, 48 kHz.
+const PERIOD: u32 = 1920;
+
+/// Measure a sound service beside its peer.
+#[derive(Debug, Parser)]
+#[command(version, subcommand_negates_reqs = true)]
+struct Options {
+    /// Our service's program
+    #[arg(long, value_name = "PROGRAM", required = true)]
+    ours: Option<PathBuf>,
+
+    /// An argument of our service after `--socket PATH`, again for each; in place of a
+    /// configuration with the unpaced null back end
+    #[arg(long = "ours-arg", value_name = "ARG", allow_hyphen_values = true)]
+    ours_args: Vec<String>,
+
+    /// The peer's program (vhost-device-sound); without it there are no ratios
+    #[arg(long, value_name = "PROGRAM")]
+    peer: Option<PathBuf>,
+
+    /// The keeper's program: measures the memory of a service below it as well
+    #[arg(long, value_name = "PROGRAM")]
+    keeper: Option<PathBuf>,
+
+    /// Round-trip runs of which the median is taken, an odd number
+    #[arg(long, default_value_t = 7)]
+    runs: usize,
+
+    /// Round trips in each run
+    #[arg(long, default_value_t = 20_000)]
+    trips: u64,
+
+    /// The CPU that both sides of a round trip are pinned to
+    #[arg(long, default_value_t = 1)]
+    cpu: usize,
+
+    /// Write the table here too
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+
+    /// Write the figures here as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+
+    #[command(subcommand)]
+    pong: Option<Internal>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Internal {
+    /// The other side of the eventfd ping-pong (started by the benchmark itself)
+    #[command(hide = true)]
+    Pong { socket: PathBuf },
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let result = match (&options.pong, &options.ours) {
+        (Some(Internal::Pong { socket }), _) => floor::pong(socket),
+        (None, Some(ours)) => measure(&options, ours),
+        (None, None) => return ExitCode::from(64),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("snd-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(options: &Options, ours: &Path) -> Result<()> {
+    let ours = Subject::ours(ours, &options.ours_args)?;
+    let peer = options.peer.as_deref().map(Subject::peer).transpose()?;
+    let both: Vec<&Subject> = std::iter::once(&ours).chain(&peer).collect();
+    let mut table = Table::default();
+    // First what is measured unpinned: services inherit how this thread runs.
+    footprints(options, &both, &mut table)?;
+    counts(options, &both, &mut table)?;
+    round_trips(options, &both, &mut table)?;
+    table.write(options.markdown.as_deref(), options.json.as_deref())
+}
+
+/// What a service costs before it does anything.
+fn footprints(options: &Options, both: &[&Subject], table: &mut Table) -> Result<()> {
+    eprintln!("memory and start …");
+    let memory = Aim::at_most(8192.0, 4096.0);
+    let mut row = Row::new("private resident memory, idle", "KiB", memory);
+    for subject in both {
+        row.set(subject.name(), footprint::idle_kib(subject, None)?);
+    }
+    table.push(row);
+    if let (Some(keeper), Some(ours)) = (&options.keeper, both.first()) {
+        let mut row = Row::new("the same, service and keeper together", "KiB", memory);
+        row.set(ours.name(), footprint::idle_kib(ours, Some(keeper))?);
+        table.push(row);
+    }
+    let start = Aim::at_most(300.0, 50.0);
+    let mut row = Row::new("service exec → first period accepted", "ms", start);
+    for (name, figure) in footprint::first_period_ms(both, options.runs)? {
+        row.set(name, figure);
+    }
+    table.push(row);
+    Ok(())
+}
+
+/// What one message costs, in instructions and system calls.
+fn counts(options: &Options, both: &[&Subject], table: &mut Table) -> Result<()> {
+    let pinning = Pinning::take(options.cpu, Driver::Yields)?;
+    if !pinning.is_real_time() {
+        table.note(
+            "SCHED_FIFO is not allowed here: instructions and system calls vary between runs."
+                .into(),
+        );
+    }
+    let (info, one) = (Workload::PcmInfo, Workload::Playback { in_flight: 1 });
+    let eight = Workload::Playback { in_flight: 8 };
+    for (name, workload) in [
+        ("PCM_INFO, instructions", info),
+        ("1,920-byte playback buffer, instructions", one),
+        ("the same with 8 in flight, instructions", eight),
+    ] {
+        let mut row = Row::new(name, "", Aim::HALF_OF_PEER);
+        for subject in both {
+            eprintln!("{}: {name} (callgrind) …", subject.name());
+            let figure = callgrind::per_message(subject, workload, &pinning)?;
+            row.set(subject.name(), figure);
+        }
+        table.push(row);
+    }
+    for (name, workload) in [
+        ("PCM_INFO, system calls, one in flight", info),
+        ("playback buffer, system calls, one in flight", one),
+    ] {
+        let mut row = Row::new(name, "", Aim::at_most(3.0, 2.0));
+        for subject in both {
+            eprintln!("{}: {name} (strace) …", subject.name());
+            let figure = syscalls::per_message(subject, workload, &pinning)?;
+            row.set(subject.name(), figure);
+        }
+        table.push(row);
+    }
+    table.note(
+        "Instructions by callgrind and system calls by strace are differences of two runs of \
+         different length, all threads and processes of a service together; every message wakes \
+         the service."
+            .into(),
+    );
+    Ok(())
+}
+
+/// How long a message takes there and back, beside the floor: ours and the peer by turns, so that
+/// whatever else the machine does meets both.
+fn round_trips(options: &Options, both: &[&Subject], table: &mut Table) -> Result<()> {
+    let pinning = Pinning::take(options.cpu, Driver::TakesTurns)?;
+    eprintln!("round trips {pinning} …");
+    let (runs, trips) = (options.runs, options.trips);
+    let floor = floor::measure(&pinning, runs, trips)?;
+    table.push_distribution("eventfd ping-pong (the floor)", &[("floor", floor)], None);
+    for (name, workload) in [
+        ("PCM_INFO round trip", Workload::PcmInfo),
+        (
+            "1,920-byte playback buffer round trip",
+            Workload::Playback { in_flight: 1 },
+        ),
+    ] {
+        let measured = round_trip::measure(both, workload, &pinning, runs, trips)?;
+        table.push_distribution(name, &measured, Some(floor.p50));
+    }
+    table.note(format!(
+        "Round trips {pinning}; medians of {runs} runs of {trips} trips, the runs of both sides \
+         by turns."
+    ));
+    Ok(())
+}
