@@ -10,17 +10,17 @@ use std::process::{ExitCode, ExitStatus};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use agl_virtio_relay::record::RecordError;
-use agl_virtio_relay::{End, Record, Relay, RelayError};
-use agl_virtio_service::listener::ListenError;
+use agl_virtio_relay::{End, Record, Relay};
+use agl_virtio_service::Exit;
 use agl_virtio_service::notify::{Notifier, State};
-use agl_virtio_service::{Exit, ExitReason};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
 use crate::child::{Process, Service, start_check};
+use crate::error::{KeeperError, system};
 use crate::options::Options;
 use crate::restart::{Death, RestartPolicy, Verdict};
+use crate::session::Session;
 use crate::signals::Signals;
 
 /// A service that was asked to end is killed after this time: at the end of the keeper ...
@@ -34,59 +34,6 @@ const CAME_UP: Duration = Duration::from_secs(1);
 /// A service that hangs up so often without dying, and without serving in between, is killed.
 const HANG_UPS: u32 = 3;
 
-/// Why the keeper cannot go on.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum KeeperError {
-    /// No socket to listen on.
-    #[error(transparent)]
-    Listen(#[from] ListenError),
-    /// NOTIFY_SOCKET cannot be used.
-    #[error("NOTIFY_SOCKET: {0}")]
-    Notify(#[source] io::Error),
-    /// No memory for the record.
-    #[error(transparent)]
-    Record(#[from] RecordError),
-    /// The relay cannot work.
-    #[error(transparent)]
-    Relay(#[from] RelayError),
-    /// The program cannot be started.
-    #[error("cannot start {program}: {source}")]
-    Start {
-        /// The program.
-        program: String,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// The service ended over and over.
-    #[error("the service ended {0}; it never came up, so the keeper ends too: see its messages")]
-    NeverCameUp(ExitStatus, u8),
-    /// The kernel refused what never fails.
-    #[error("{what}: {source}")]
-    System {
-        /// What was tried.
-        what: &'static str,
-        /// What the kernel said.
-        source: io::Error,
-    },
-}
-
-impl ExitReason for KeeperError {
-    fn exit(&self) -> Exit {
-        match self {
-            Self::Listen(error) => error.exit(),
-            Self::Notify(_) => Exit::Usage,
-            Self::Start { source, .. } => source.exit(),
-            Self::NeverCameUp(_, code) => {
-                [Exit::Usage, Exit::NoInput, Exit::NoPermission, Exit::Config]
-                    .into_iter()
-                    .find(|exit| exit.code() == *code)
-                    .unwrap_or(Exit::Unavailable)
-            }
-            Self::Record(_) | Self::Relay(_) | Self::System { .. } => Exit::Os,
-        }
-    }
-}
-
 /// The service, or the wait for the next one.
 #[derive(Debug)]
 enum Slot {
@@ -95,14 +42,6 @@ enum Slot {
     Leaving(Service, Instant),
     /// To be started at this time.
     Empty(Instant),
-}
-
-/// A VMM's session.
-struct Session {
-    relay: Relay,
-    /// Since when the VMM has been without a service.
-    outage: Option<Instant>,
-    hang_ups: u32,
 }
 
 /// An update that was asked for: the start check of the new program.
@@ -497,11 +436,7 @@ impl<'a> Keeper<'a> {
         log::info!("a VMM has connected");
         self.notifier.send(&State::Status("serving a VMM"));
         let relay = Relay::new(vmm, Some(Arc::clone(&self.record)))?;
-        let mut session = Session {
-            relay,
-            outage: Some(Instant::now()),
-            hang_ups: 0,
-        };
+        let mut session = Session::new(relay);
         #[cfg(feature = "crash-points")]
         self.crash_points.observe(&mut session.relay);
         if let Slot::Running(service) = &self.slot {
@@ -548,42 +483,6 @@ impl<'a> Keeper<'a> {
     }
 }
 
-impl Session {
-    fn attach(&mut self, service: &Service) {
-        match service.connect() {
-            Ok(stream) => self.relay.attach(stream),
-            // The grace time ends the session if this lasts.
-            Err(error) => log::error!("cannot connect to the service: {error}"),
-        }
-    }
-
-    /// Ends an outage that is over. Whether the service attached last has served the VMM.
-    fn settle(&mut self) -> bool {
-        let Some(live) = self.relay.live_since() else {
-            return false;
-        };
-        if let Some(since) = self.outage.filter(|since| live >= *since) {
-            let outage = live.saturating_duration_since(since);
-            log::info!("the service is there after {} ms", outage.as_millis());
-            self.outage = None;
-            self.hang_ups = 0;
-        }
-        true
-    }
-
-    /// The service is gone: the VMM is without one from now on, if it was not before. Whether it
-    /// had served the VMM.
-    fn note_outage(&mut self, now: Instant) -> bool {
-        let served = self.settle();
-        self.outage.get_or_insert(now);
-        served
-    }
-}
-
 fn after(now: Instant, time: Duration) -> Instant {
     now.checked_add(time).unwrap_or(now)
-}
-
-fn system(what: &'static str) -> impl Fn(io::Error) -> KeeperError {
-    move |source| KeeperError::System { what, source }
 }

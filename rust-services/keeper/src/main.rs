@@ -9,10 +9,12 @@
 mod child;
 #[cfg(feature = "crash-points")]
 mod crash_points;
+mod error;
 mod keeper;
 mod options;
 mod private_socket;
 mod restart;
+mod session;
 mod signals;
 
 use std::process::ExitCode;
@@ -23,7 +25,8 @@ use agl_virtio_service::{Exit, ExitReason, explain, logging};
 use clap::Parser;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-use crate::keeper::{Keeper, KeeperError};
+use crate::error::KeeperError;
+use crate::keeper::Keeper;
 use crate::options::Options;
 
 fn main() -> ExitCode {

@@ -152,6 +152,11 @@ impl Keeper {
         (vmm, record)
     }
 
+    fn open_files(&self) -> usize {
+        let folder = format!("/proc/{}/fd", self.child.id());
+        std::fs::read_dir(folder).unwrap().count()
+    }
+
     fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
@@ -235,6 +240,7 @@ fn a_killed_service_is_back_and_the_session_goes_on() {
     let keeper = Keeper::start();
     let (mut vmm, record) = keeper.connect_driver();
     let mut longest = std::time::Duration::ZERO;
+    let open_files = keeper.open_files();
     for round in 1..=30 {
         assert_eq!(record.word(STARTS), round);
         kill_service(&record);
@@ -244,6 +250,7 @@ fn a_killed_service_is_back_and_the_session_goes_on() {
         assert_eq!(record.phase(), Phase::Live);
     }
     println!("longest of 30 outages: {longest:?}");
+    assert_eq!(keeper.open_files(), open_files);
     keeper.stop();
 }
 
@@ -264,16 +271,11 @@ fn vmms_come_and_go_and_the_service_stays() {
     let (vmm, record) = keeper.connect_driver();
     let service = service_of(&record);
     drop(vmm);
-    let open_files = |pid: u32| {
-        std::fs::read_dir(format!("/proc/{pid}/fd"))
-            .unwrap()
-            .count()
-    };
     let mut counts = Vec::new();
     for _ in 0..100 {
         let (_vmm, record) = keeper.connect_driver();
         assert_eq!(service_of(&record), service);
-        counts.push(open_files(keeper.child.id()));
+        counts.push(keeper.open_files());
     }
     assert_eq!(record.word(STARTS), 1);
     assert_eq!(counts[0], counts[99]);
