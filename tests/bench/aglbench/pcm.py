@@ -9,17 +9,20 @@ from array import array
 from dataclasses import dataclass
 from pathlib import Path
 
-# Name: bytes per sample, and how a sample's bits are used.
+# Name: bits of a sample in memory, how many of them count (the low ones), and what they are.
 FORMATS = {
-    "S8": (1, "raw"), "U8": (1, "raw"), "MU_LAW": (1, "raw"), "A_LAW": (1, "raw"),
-    "S16_LE": (2, "raw"), "U16_LE": (2, "raw"),
-    "S18_3LE": (3, "s18"), "U18_3LE": (3, "u18"), "S20_3LE": (3, "s20"), "U20_3LE": (3, "u20"),
-    "S24_3LE": (3, "raw"), "U24_3LE": (3, "raw"),
-    "S20_LE": (4, "s20"), "U20_LE": (4, "u20"), "S24_LE": (4, "s24"), "U24_LE": (4, "u24"),
-    "S32_LE": (4, "raw"), "U32_LE": (4, "raw"),
-    "FLOAT_LE": (4, "float"), "FLOAT64_LE": (8, "float"),
-    "DSD_U8": (1, "raw"), "DSD_U16_LE": (2, "raw"), "DSD_U32_LE": (4, "raw"),
-    "IEC958_SUBFRAME_LE": (4, "raw"),
+    "IMA_ADPCM": (4, 4, "code"), "MU_LAW": (8, 8, "code"), "A_LAW": (8, 8, "code"),
+    "S8": (8, 8, "signed"), "U8": (8, 8, "unsigned"),
+    "S16_LE": (16, 16, "signed"), "U16_LE": (16, 16, "unsigned"),
+    "S18_3LE": (24, 18, "signed"), "U18_3LE": (24, 18, "unsigned"),
+    "S20_3LE": (24, 20, "signed"), "U20_3LE": (24, 20, "unsigned"),
+    "S24_3LE": (24, 24, "signed"), "U24_3LE": (24, 24, "unsigned"),
+    "S20_LE": (32, 20, "signed"), "U20_LE": (32, 20, "unsigned"),
+    "S24_LE": (32, 24, "signed"), "U24_LE": (32, 24, "unsigned"),
+    "S32_LE": (32, 32, "signed"), "U32_LE": (32, 32, "unsigned"),
+    "FLOAT_LE": (32, 32, "float"), "FLOAT64_LE": (64, 64, "float"),
+    "DSD_U8": (8, 8, "code"), "DSD_U16_LE": (16, 16, "code"), "DSD_U32_LE": (32, 32, "code"),
+    "IEC958_SUBFRAME_LE": (32, 32, "code"),
 }
 
 
@@ -33,8 +36,12 @@ class Shape:
 
     @property
     def frame(self) -> int:
-        """Bytes per frame."""
-        return FORMATS[self.format][0] * self.channels
+        """Bytes per frame; where a frame is half a byte, 1."""
+        return max(1, self.bytes(1))
+
+    def bytes(self, frames: int) -> int:
+        """Bytes of so many frames."""
+        return frames * self.channels * FORMATS[self.format][0] // 8
 
     def __str__(self) -> str:
         return f"{self.format} × {self.channels} at {self.rate}"
@@ -42,24 +49,39 @@ class Shape:
 
 def clip(shape: Shape, frames: int, seed: int = 0) -> bytes:
     """Noise of this shape. Every sample is one that a device must keep: in range, and no special value of a float."""
-    size, use = FORMATS[shape.format]
-    count = frames * shape.channels
+    bits, valid, kind = FORMATS[shape.format]
     source = random.Random(f"{shape}/{seed}")
-    if use == "raw":
-        return source.randbytes(count * size)
-    if use == "float":
+    count = frames * shape.channels
+    if kind == "float":
         # steps that a 32-bit float holds exactly
-        return array("f" if size == 4 else "d", (v / 32768 - 1 for v in array("H", source.randbytes(2 * count)))).tobytes()
-    bits = int(use[1:])
-    sign = use[0] == "s"
+        steps = array("H", source.randbytes(2 * count))
+        return array("f" if bits == 32 else "d", (step / 32768 - 1 for step in steps)).tobytes()
+    if bits == valid:
+        return source.randbytes(shape.bytes(frames))
     samples = bytearray()
-    for value in array("I", source.randbytes(4 * count)):
-        value >>= 32 - bits
-        if sign and value >> (bits - 1):
+    for noise in array("I", source.randbytes(4 * count)):
+        value = noise >> (32 - valid)
+        if kind == "signed" and value >> (valid - 1):
             # extended over the unused bits, as ALSA's own programs do
-            value |= (1 << 32) - (1 << bits)
-        samples += struct.pack("<I", value)[:size]
+            value |= (1 << 32) - (1 << valid)
+        samples += struct.pack("<I", value)[: bits // 8]
     return bytes(samples)
+
+
+def as_in_wav(shape: Shape, samples: bytes) -> bytes:
+    """The same samples as a WAV file has them: 8 bits unsigned, all others signed, unused bits at the bottom."""
+    bits, valid, kind = FORMATS[shape.format]
+    flip = kind == ("signed" if bits == 8 else "unsigned")
+    if kind not in {"signed", "unsigned"} or (bits == valid and not flip):
+        return samples
+    size = bits // 8
+    mask = (1 << bits) - 1
+    top = 1 << (bits - 1) if flip else 0
+    out = bytearray()
+    for at in range(0, len(samples), size):
+        value = int.from_bytes(samples[at : at + size], "little")
+        out += ((value << (bits - valid) & mask) ^ top).to_bytes(size, "little")
+    return bytes(out)
 
 
 @dataclass(frozen=True)
@@ -97,15 +119,16 @@ def find(shape: Shape, wanted: bytes, captured: bytes) -> Match:
 
 def find_in_loop(shape: Shape, recorded: bytes, loop: bytes) -> Match:
     """Find what was recorded in an endless repetition of a clip, from any frame of it on."""
+    loop = loop[: len(loop) // shape.frame * shape.frame]
     repeats = len(recorded) // len(loop) + 2
     return find(shape, recorded, loop * repeats)
 
 
 def wav_data(file: Path) -> bytes:
-    """The samples of a WAV file as they lie in it, whatever their format; also of one that is still being written."""
+    """The samples of a WAV file as they lie in it, whatever their format; of a file that is none, all that is in it."""
     content = file.read_bytes()
-    if content[:4] not in (b"RIFF", b"RF64") or content[8:12] != b"WAVE":
-        raise ValueError(f"{file} is not a WAV file")
+    if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
+        return content
     at = 12
     while at + 8 <= len(content):
         size = int.from_bytes(content[at + 4 : at + 8], "little")

@@ -1,6 +1,7 @@
 """The checks of a sound service by a real guest. Each is a function whose name says what must hold."""
 
 import contextlib
+import random
 import re
 import tempfile
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from .guest import Guest, GuestError, Job
 from .ktap import parse_ktap
-from .pcm import FORMATS, Shape, clip, find, wav_data
+from .pcm import FORMATS, Shape, as_in_wav, clip, find, find_in_loop, wav_data
 from .pipewire import PipeWire
 from .service import Service
 
@@ -35,6 +36,28 @@ def must(holds: bool, otherwise: str) -> None:
 # -- the services ------------------------------------------------------------------------------------------------------
 
 
+# A card with every format the specification has, to play into files and record from one.
+EVERYTHING = """
+[devices.card]
+type = "snd"
+
+[[devices.card.streams]]
+name = "Play"
+formats = [{formats}]
+channels_max = 8
+backend = {{ type = "file", path = "{folder}/{{stream}}-{{n}}.wav" }}
+
+[[devices.card.streams]]
+name = "Record"
+direction = "input"
+formats = [{formats}]
+channels_max = 8
+backend = {{ type = "file", input = "{folder}/input" }}
+"""
+# As the configuration names them: without the byte order.
+FORMAT_NAMES = [name.lower().replace("_3le", "_3").removesuffix("_le") for name in FORMATS]
+
+
 @dataclass(frozen=True)
 class Ours:
     """Our service with its built-in file back end."""
@@ -42,13 +65,19 @@ class Ours:
     program: Path
     captures: bool = True
 
-    def command(self, folder: Path) -> list[str | Path]:
-        """How to start it so that playback lands in `folder`."""
-        return [self.program, "--socket", "SOCKET"]
+    def command(self, folder: Path, everything: bool) -> list[str | Path]:
+        """How to start it so that playback lands in `folder`, with its own defaults or with all it can do."""
+        command = [self.program, "--socket", "SOCKET"]
+        if everything:
+            (folder / "input").write_bytes(noise())
+            config = folder / "guest.toml"
+            config.write_text(EVERYTHING.format(folder=folder.resolve(), formats=", ".join(f'"{n}"' for n in FORMAT_NAMES)))
+            command += ["--config", config.resolve(), "--device", "card"]
+        return command
 
     def captured(self, folder: Path) -> list[Path]:
-        """The files with what was played, in the order of their names."""
-        return sorted(folder.rglob("*.wav"))
+        """The files with what was played, oldest first."""
+        return sorted(folder.rglob("*.wav"), key=lambda file: [int(n) for n in re.findall(r"\d+", file.stem)])
 
     @contextlib.contextmanager
     def host(self, folder: Path) -> Iterator[dict[str, str]]:
@@ -63,7 +92,7 @@ class Peer:
     program: Path
     captures: bool = False
 
-    def command(self, folder: Path) -> list[str | Path]:
+    def command(self, folder: Path, everything: bool) -> list[str | Path]:
         """How to start it."""
         return [self.program, "--socket", "SOCKET", "--backend", "pipewire"]
 
@@ -97,8 +126,8 @@ class Bench:
     services: list[Service] = field(default_factory=list)
 
     @contextlib.contextmanager
-    def guest(self, cards: int = 1, **options) -> Iterator[Guest]:
-        """A guest with so many cards, each a service of its own."""
+    def guest(self, cards: int = 1, everything: bool = False, **options) -> Iterator[Guest]:
+        """A guest with so many cards, each a service of its own, with its defaults or with all it can do."""
         with contextlib.ExitStack() as stack:
             if isinstance(self.kind, Control):
                 options["devices"] = self.kind.devices(cards)
@@ -112,7 +141,7 @@ class Bench:
                 folder = self.folder / f"card{card}"
                 folder.mkdir(exist_ok=True)
                 self.services.append(stack.enter_context(
-                    Service(self.kind.command(folder), sockets / f"card{card}", folder / "service.log", env, folder)
+                    Service(self.kind.command(folder, everything), sockets / f"card{card}", folder / "service.log", env, folder)
                 ))
             paths = [service.socket for service in self.services]
             yield stack.enter_context(Guest(paths, log=self.folder / "kernel.log", **options))
@@ -147,12 +176,19 @@ def offered_shapes(guest: Guest, pcm: str, verb: str) -> list[Shape]:
     formats = offer.get("FORMAT", "").split()
     unknown = [name for name in formats if name not in FORMATS]
     must(not unknown, f"the bench does not know how to make {unknown}")
-    return [Shape(f, c, r) for f in formats for c in CHANNELS for r in RATES if has("CHANNELS", c) and has("RATE", r)]
+    shapes = [Shape(f, c, r) for f in formats for c in CHANNELS for r in RATES if has("CHANNELS", c) and has("RATE", r)]
+    must(bool(shapes), f"nothing of the matrix is offered: {offer}")
+    return shapes
 
 
 def frames_of(shape: Shape) -> int:
     """A short clip, and no whole number of periods."""
-    return shape.rate // 5 + 17
+    return shape.rate // 5 + 18
+
+
+def noise() -> bytes:
+    """What a guest records: plain samples of any format. A stretch that long recordings go through more than once."""
+    return random.Random("input").randbytes(300_000)
 
 
 def run_streams(bench: Bench, guest: Guest, verb: str, clips: dict[str, tuple[Shape, bytes]], pcm: str = "hw:0,0") -> dict[str, str]:
@@ -256,21 +292,43 @@ def playback_is_bit_exact_in_every_shape(bench: Bench) -> str:
     """Every format offered × 1, 2, 6, 8 channels × 44.1, 48, 96 kHz: what the service got is what was played."""
     if not bench.kind.captures:
         raise Skipped("this service keeps nothing that could be compared")
-    with bench.guest(limit=1200) as guest:
+    with bench.guest(everything=True, limit=1200) as guest:
         shapes = offered_shapes(guest, "hw:0,0", "play")
-        must(bool(shapes), "no shape of the matrix is offered")
         clips = {f"{number:03}": (shape, clip(shape, frames_of(shape))) for number, shape in enumerate(shapes)}
         results = run_streams(bench, guest, "play", clips)
     captured = [wav_data(file) for file in bench.kind.captured(bench.folder / "card0")]
     wrong = [f"{clips[name][0]}: {said}" for name, said in results.items() if said]
-    for name, (shape, data) in clips.items():
-        matches = [find(shape, data, heard) for heard in captured]
-        if not any(matches):
-            (bench.folder / f"{name}.expected").write_bytes(data)
-            best = max(matches, key=lambda match: match.wrong_at, default="nothing was captured")
-            wrong.append(f"{shape}: {best}")
-    must(not wrong, f"{len(wrong)} of {len(shapes)} are wrong: {'; '.join(wrong[:6])}")
-    return f"{len(shapes)} shapes, {sum(len(data) for _, data in clips.values())} bytes"
+    for number, (name, (shape, data)) in enumerate(clips.items()):
+        wanted = as_in_wav(shape, data)
+        # each stream has a file of its own, in this order
+        match = find(shape, wanted, captured[number]) if number < len(captured) else "no file"
+        if not match or match == "no file":
+            (bench.folder / f"{name}.expected").write_bytes(wanted)
+            wrong.append(f"{shape} ({name}): {match}")
+    must(not wrong, f"{len(wrong)} faults in {len(shapes)} shapes: {'; '.join(wrong[:6])}")
+    return f"{len(shapes)} shapes, {sum(len(data) for _, data in clips.values()) >> 20} MiB"
+
+
+@check
+def capture_is_bit_exact_in_every_shape(bench: Bench) -> str:
+    """The same for recording: what the guest got is what the service had."""
+    if not bench.kind.captures:
+        raise Skipped("this service records nothing that could be compared")
+    with bench.guest(everything=True, limit=1200) as guest:
+        shapes = offered_shapes(guest, "hw:0,0", "record")
+        takes = {f"{number:03}": (shape, b"") for number, shape in enumerate(shapes)}
+        results = run_streams(bench, guest, "record", takes)
+        wrong = [f"{takes[name][0]}: {said}" for name, said in results.items() if said]
+        for name, (shape, _) in takes.items():
+            file = guest.share / f"{name}.out"
+            recorded = file.read_bytes() if file.exists() else b""
+            if len(recorded) != shape.bytes(frames_of(shape)):
+                wrong.append(f"{shape} ({name}): {len(recorded)} bytes")
+            elif not (match := find_in_loop(shape, recorded, noise())):
+                (bench.folder / f"{name}.recorded").write_bytes(recorded)
+                wrong.append(f"{shape} ({name}): {match}")
+    must(not wrong, f"{len(wrong)} faults in {len(shapes)} shapes: {'; '.join(wrong[:6])}")
+    return f"{len(shapes)} shapes"
 
 
 @check
