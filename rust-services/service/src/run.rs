@@ -247,6 +247,13 @@ fn start<D: Daemon>(
     let os = |what| move |source| StartError::Os { what, source };
     let common = &line.common;
     let record = common.record_fd.map(inherited_fd::take).transpose()?;
+    if record.is_some() {
+        // Without its keeper a service has no guest any more, and a new keeper starts its own.
+        let signal = rustix::process::Signal::TERM;
+        if let Err(error) = rustix::process::set_parent_process_death_signal(Some(signal)) {
+            log::warn!("the service will not end with its keeper: {error}");
+        }
+    }
     let listener = listener::listen(common, socket)?;
     let notifier = Arc::new(Notifier::from_environment().map_err(os("NOTIFY_SOCKET"))?);
     let stop = Stop::new().map_err(os("no descriptor for the end"))?;
