@@ -29,7 +29,7 @@ use clap::{Parser, Subcommand};
 use frontend::Result;
 
 use pinning::{Driver, Pinning};
-use subject::Subject;
+use subject::{QUIETER, Subject, UNITY};
 use table::{Aim, Row, Table};
 use workload::Workload;
 
@@ -104,14 +104,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn measure(options: &Options, ours: &Path) -> Result<()> {
-    let ours = Subject::ours(ours, &options.ours_args)?;
+fn measure(options: &Options, program: &Path) -> Result<()> {
+    let ours = Subject::ours(program, &options.ours_args, UNITY)?;
     let peer = options.peer.as_deref().map(Subject::peer).transpose()?;
     let both: Vec<&Subject> = std::iter::once(&ours).chain(&peer).collect();
     let mut table = Table::default();
     // First what is measured unpinned: services inherit how this thread runs.
     footprints(options, &both, &mut table)?;
     counts(options, &both, &mut table)?;
+    if options.ours_args.is_empty() {
+        gain(options, program, &ours, &mut table)?;
+    }
     round_trips(options, &both, &mut table)?;
     table.write(options.markdown.as_deref(), options.json.as_deref())
 }
@@ -181,6 +184,24 @@ fn counts(options: &Options, both: &[&Subject], table: &mut Table) -> Result<()>
          the service."
             .into(),
     );
+    Ok(())
+}
+
+/// What a volume other than unity costs: a row of its own, for the peer has none.
+fn gain(options: &Options, program: &Path, unity: &Subject, table: &mut Table) -> Result<()> {
+    let pinning = Pinning::take(options.cpu, Driver::Yields)?;
+    let quieter = Subject::ours(program, &[], QUIETER)?;
+    let workload = Workload::Playback { in_flight: 1 };
+    eprintln!("ours: volume (callgrind) …");
+    let more = callgrind::per_message(&quieter, workload, &pinning)?
+        - callgrind::per_message(unity, workload, &pinning)?;
+    let mut row = Row::new(
+        "volume below unity, instructions per sample more",
+        "",
+        Aim::None,
+    );
+    row.set(unity.name(), more / f64::from(PERIOD / 2));
+    table.push(row);
     Ok(())
 }
 

@@ -7,9 +7,25 @@ use std::path::{Path, PathBuf};
 use frontend::{Error, Launch, Result};
 use tempfile::TempDir;
 
-/// Our service with nothing in the way of the figure: a back end that takes each buffer whole as
-/// soon as it comes, as the peer's null back end does.
-const UNPACED: &str = "[devices.bench]\ntype = \"snd\"\nbackend = \"null\"\npace = false\n";
+/// Our service with nothing in the way of the figure: one stream whose back end takes each buffer
+/// whole as soon as it comes, as the peer's null back end does, and the queue thread at the
+/// priority of the driver.
+fn unpaced(volume: u32) -> String {
+    format!(
+        "[devices.bench]\n\
+         type = \"snd\"\n\
+         realtime_priority = 5\n\
+         [[devices.bench.streams]]\n\
+         name = \"Bench\"\n\
+         volume = {volume}\n\
+         backend = {{ type = \"null\", pace = false }}\n"
+    )
+}
+
+/// The volume at which samples pass unchanged.
+pub(crate) const UNITY: u32 = 100;
+/// 10 dB less.
+pub(crate) const QUIETER: u32 = 80;
 
 /// A service that is measured, with a folder for its socket and what tools write.
 #[derive(Debug)]
@@ -23,12 +39,12 @@ pub(crate) struct Subject {
 }
 
 impl Subject {
-    /// Ours with these arguments; without any, with the unpaced configuration.
-    pub(crate) fn ours(program: &Path, args: &[String]) -> Result<Self> {
+    /// Ours with these arguments; without any, unpaced at this volume (half decibels, 100 unity).
+    pub(crate) fn ours(program: &Path, args: &[String], volume: u32) -> Result<Self> {
         let folder = folder()?;
         let (args, open) = if args.is_empty() {
             let config = folder.path().join("bench.toml");
-            fs::write(&config, UNPACED).map_err(io("write the service's configuration"))?;
+            fs::write(&config, unpaced(volume)).map_err(io("write the configuration"))?;
             let args = [
                 "--config".into(),
                 config.into(),

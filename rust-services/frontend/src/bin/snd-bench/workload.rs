@@ -3,7 +3,7 @@
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use frontend::clients::snd::wire::{PCM_INFO_SIZE, Params, code, query_info, status, u32_at};
+use frontend::clients::snd::wire::{PCM_INFO_SIZE, Params, query_info, request, status, u32_at};
 use frontend::clients::snd::{CONTROL, SndClient, TX};
 use frontend::ring::CallWait;
 use frontend::{Buffer, Deadline, Error, Result, Segment};
@@ -58,7 +58,7 @@ impl Workload {
         client.fill_events(16)?;
         let (queue, messages) = match self {
             Self::PcmInfo => {
-                let request = query_info(code::PCM_INFO, 0, 1, PCM_INFO_SIZE);
+                let request = query_info(request::PCM_INFO, 0, 1, PCM_INFO_SIZE);
                 let prepared = client.prepare(&request, PCM_INFO_SIZE)?;
                 let (segments, status) = (prepared.segments().to_vec(), prepared.response());
                 (CONTROL, vec![Message { segments, status }])
@@ -88,7 +88,7 @@ fn start_stream(client: &mut SndClient) -> Result<()> {
         ..Params::CD_LIKE
     };
     let mut statuses = vec![client.set_params(0, &params)?];
-    for number in [code::PCM_PREPARE, code::PCM_START] {
+    for number in [request::PCM_PREPARE, request::PCM_START] {
         statuses.push(client.pcm(number, 0)?);
     }
     match statuses.iter().all(|&answer| answer == status::OK) {

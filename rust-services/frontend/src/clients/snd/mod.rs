@@ -12,7 +12,7 @@ use crate::memory::Buffer;
 use crate::ring::{ChainId, Completion, Segment};
 use wire::{
     CHMAP_INFO_SIZE, ChmapInfo, CtlInfo, EVENT_SIZE, JACK_INFO_SIZE, JackInfo, PCM_INFO_SIZE,
-    PCM_STATUS_SIZE, Params, PcmInfo, code, u32_at,
+    PCM_STATUS_SIZE, Params, PcmInfo, request, u32_at,
 };
 
 /// The control queue.
@@ -322,7 +322,7 @@ impl SndClient {
     /// # Errors
     /// Where the device refuses, or answers what is none.
     pub fn pcm_info(&mut self, range: std::ops::Range<u32>) -> Result<Vec<PcmInfo>> {
-        self.query(code::PCM_INFO, range, PCM_INFO_SIZE, PcmInfo::parse)
+        self.query(request::PCM_INFO, range, PCM_INFO_SIZE, PcmInfo::parse)
     }
 
     /// JACK_INFO.
@@ -330,7 +330,7 @@ impl SndClient {
     /// # Errors
     /// Where the device refuses, or answers what is none.
     pub fn jack_info(&mut self, range: std::ops::Range<u32>) -> Result<Vec<JackInfo>> {
-        self.query(code::JACK_INFO, range, JACK_INFO_SIZE, JackInfo::parse)
+        self.query(request::JACK_INFO, range, JACK_INFO_SIZE, JackInfo::parse)
     }
 
     /// CHMAP_INFO.
@@ -338,7 +338,12 @@ impl SndClient {
     /// # Errors
     /// Where the device refuses, or answers what is none.
     pub fn chmap_info(&mut self, range: std::ops::Range<u32>) -> Result<Vec<ChmapInfo>> {
-        self.query(code::CHMAP_INFO, range, CHMAP_INFO_SIZE, ChmapInfo::parse)
+        self.query(
+            request::CHMAP_INFO,
+            range,
+            CHMAP_INFO_SIZE,
+            ChmapInfo::parse,
+        )
     }
 
     /// CTL_INFO with items of `size` bytes: 92 by the text, 96 as Linux asks.
@@ -346,7 +351,7 @@ impl SndClient {
     /// # Errors
     /// Where the device refuses, or answers what is none.
     pub fn ctl_info(&mut self, range: std::ops::Range<u32>, size: u32) -> Result<Vec<CtlInfo>> {
-        self.query(code::CTL_INFO, range, size, CtlInfo::parse)
+        self.query(request::CTL_INFO, range, size, CtlInfo::parse)
     }
 
     /// A PCM request about one stream without parameters: PREPARE, START, STOP, RELEASE. The
@@ -373,11 +378,11 @@ impl SndClient {
     /// # Errors
     /// Where the device refuses.
     pub fn ctl_read(&mut self, control: u32, len: u32) -> Result<Vec<u8>> {
-        let reply = self.control(&wire::ctl(code::CTL_READ, control, &[]), len)?;
+        let reply = self.control(&wire::ctl(request::CTL_READ, control, &[]), len)?;
         match reply.status {
             wire::status::OK => Ok(reply.body),
             status => Err(Error::Refused {
-                request: code::CTL_READ,
+                request: request::CTL_READ,
                 status: status.into(),
             }),
         }
@@ -388,7 +393,7 @@ impl SndClient {
     /// # Errors
     /// As [`Self::control`].
     pub fn ctl_write(&mut self, control: u32, value: &[u8]) -> Result<u32> {
-        let request = wire::ctl(code::CTL_WRITE, control, value);
+        let request = wire::ctl(request::CTL_WRITE, control, value);
         self.control(&request, 0).map(|reply| reply.status)
     }
 

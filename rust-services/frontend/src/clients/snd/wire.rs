@@ -2,7 +2,7 @@
 //! The bytes of virtio-snd messages (VIRTIO 1.4, 5.14.6), little endian throughout.
 
 /// Request codes (5.14.6).
-pub mod code {
+pub mod request {
     #![allow(
         missing_docs,
         reason = "each is VIRTIO_SND_R_ and the name in the text"
@@ -145,7 +145,7 @@ impl Params {
     #[must_use]
     pub fn request(&self, stream: u32) -> Vec<u8> {
         let mut bytes = words(&[
-            code::PCM_SET_PARAMS,
+            request::PCM_SET_PARAMS,
             stream,
             self.buffer_bytes,
             self.period_bytes,
