@@ -30,6 +30,8 @@
 pub mod alsa;
 pub mod channels;
 pub mod file;
+#[cfg(feature = "gstreamer")]
+pub mod gstreamer;
 pub mod pipe;
 pub mod placeholder;
 pub mod runner;
@@ -87,6 +89,17 @@ impl Role {
             Self::Navigation => "Navigation",
             Self::Communication => "Communication",
             Self::Emergency => "Emergency",
+        }
+    }
+
+    /// The priority that goes with it unless something else is said.
+    #[must_use]
+    pub const fn priority(self) -> u32 {
+        match self {
+            Self::Multimedia => 10,
+            Self::Navigation => 20,
+            Self::Communication => 30,
+            Self::Emergency => 40,
         }
     }
 

@@ -219,10 +219,10 @@ impl Output for Playback {
         open.running = false;
         // alsa-lib's own drain waits for ever when a server is stuck. So: silence behind the last
         // frame, wait until that frame is out, and end before the silence does.
-        let hertz = u64::from(open.params.rate.hertz()).max(1);
-        let rest = open.delay().saturating_mul(1_000_000) / hertz;
+        let hertz = u64::from(open.params.rate.hertz());
+        let rest = open.delay().saturating_mul(1_000_000).checked_div(hertz);
         if open.fill(open.opened.period.saturating_mul(2)).is_ok() {
-            std::thread::sleep(Duration::from_micros(rest).min(LONGEST_REST));
+            std::thread::sleep(Duration::from_micros(rest.unwrap_or(0)).min(LONGEST_REST));
         }
         let dropped = open.pcm().drop();
         match dropped {
