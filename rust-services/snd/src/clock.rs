@@ -16,7 +16,9 @@ const STEERING_SECONDS: i64 = 10;
 /// Nanoseconds of `at`.
 #[must_use]
 pub fn nanoseconds(at: Duration) -> u64 {
-    u64::try_from(at.as_nanos()).unwrap_or(u64::MAX)
+    at.as_secs()
+        .saturating_mul(SECOND)
+        .saturating_add(at.subsec_nanos().into())
 }
 
 /// A running clock.
@@ -56,6 +58,15 @@ impl Clock {
         self.anchor
             .saturating_add(seconds.saturating_mul(self.second))
             .saturating_add(part)
+    }
+
+    /// Nanoseconds that `frames` take, rounded down.
+    #[must_use]
+    pub fn span(frames: u64, hertz: u32) -> u64 {
+        frames
+            .saturating_mul(SECOND)
+            .checked_div(u64::from(hertz))
+            .unwrap_or(0)
     }
 
     /// Counts further frames.

@@ -5,10 +5,20 @@
 
 pub mod backend;
 pub mod clock;
+pub mod config;
+pub mod control;
+pub mod controls;
+pub mod daemon;
+pub mod device;
+pub mod events;
 pub mod format;
+pub mod handler;
 pub mod mixer;
 pub mod model;
 pub mod panel;
 pub mod policy;
 pub mod sample;
+mod sandbox;
+pub mod stream;
+pub mod topology;
 pub mod wire;

@@ -52,7 +52,10 @@ impl Alsa {
             reason: reason.to_owned(),
         };
         if pcms.is_empty() {
-            return Err(refuse("", "a name is needed: write for example \"default\""));
+            return Err(refuse(
+                "",
+                "a name is needed: write for example \"default\"",
+            ));
         }
         for pcm in &pcms {
             name::check(pcm).map_err(|reason| refuse(pcm, reason))?;

@@ -39,7 +39,11 @@ pub struct FileConfig {
 
 impl Default for FileConfig {
     fn default() -> Self {
-        Self { path: "agl-virtio-snd/{stream}-{n}.wav".to_owned(), input: None, repeat: true }
+        Self {
+            path: "agl-virtio-snd/{stream}-{n}.wav".to_owned(),
+            input: None,
+            repeat: true,
+        }
     }
 }
 
@@ -57,7 +61,9 @@ impl Backend for FileBackend {
     }
 
     fn formats(&self) -> u64 {
-        Format::ALL.into_iter().fold(0, |bits, format| bits | format.bit())
+        Format::ALL
+            .into_iter()
+            .fold(0, |bits, format| bits | format.bit())
     }
 
     fn pacing(&self) -> Pacing {
@@ -71,11 +77,19 @@ impl Backend for FileBackend {
             .replace("{guest}", &stream.guest)
             .replace("{device}", &stream.device)
             .replace("{stream}", &stream.stream);
-        Box::new(FileOutput { pattern, opening: Opening::Prepared, params: None, writer: None })
+        Box::new(FileOutput {
+            pattern,
+            opening: Opening::Prepared,
+            params: None,
+            writer: None,
+        })
     }
 
     fn input(&self, _stream: &StreamIdentity) -> Box<dyn Input> {
-        Box::new(source::FileInput::new(self.sources.clone(), self.config.repeat))
+        Box::new(source::FileInput::new(
+            self.sources.clone(),
+            self.config.repeat,
+        ))
     }
 }
 
@@ -105,7 +119,9 @@ impl Output for FileOutput {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<usize, BackendError> {
-        let Some(params) = self.params else { return Ok(bytes.len()) };
+        let Some(params) = self.params else {
+            return Ok(bytes.len());
+        };
         if self.writer.as_ref().is_some_and(Writer::is_full) {
             self.opening = Opening::Prepared;
             self.finish()?;
@@ -133,7 +149,9 @@ impl Output for FileOutput {
 
 impl FileOutput {
     fn finish(&mut self) -> Result<(), BackendError> {
-        self.writer.take().map_or(Ok(()), |mut writer| writer.update_header())
+        self.writer
+            .take()
+            .map_or(Ok(()), |mut writer| writer.update_header())
     }
 }
 
@@ -160,7 +178,10 @@ impl Writer {
         }
         let path = numbered(pattern, newest.map_or(1, |n| n.saturating_add(1)));
         let failed = |source| file_error(&path, source);
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        if let Some(parent) = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+        {
             std::fs::create_dir_all(parent).map_err(|source| file_error(parent, source))?;
         }
         let file = OpenOptions::new()
@@ -194,7 +215,9 @@ impl Writer {
             Some(layout) => {
                 let mut head = [0; HEADER_BYTES];
                 file.read_exact_at(&mut head, 0).ok()?;
-                Contents::parse(&head, len).ok().filter(|found| found.fits(layout, params))?;
+                Contents::parse(&head, len)
+                    .ok()
+                    .filter(|found| found.fits(layout, params))?;
                 HEADER_BYTES as u64
             }
             None => 0,
@@ -232,7 +255,9 @@ impl Writer {
         };
         written.map_err(|source| file_error(&self.path, source))?;
         self.data = self.data.saturating_add(bytes.len() as u64);
-        let behind = self.params.frames(usize::try_from(self.data.saturating_sub(self.announced)).unwrap_or(0));
+        let behind = self
+            .params
+            .frames(usize::try_from(self.data.saturating_sub(self.announced)).unwrap_or(0));
         if behind >= self.params.frames_in(HEADER_EVERY_MS) {
             self.update_header()?;
         }
@@ -240,13 +265,19 @@ impl Writer {
     }
 
     fn data_at(&self) -> u64 {
-        if self.layout.is_some() { HEADER_BYTES as u64 } else { 0 }
+        if self.layout.is_some() {
+            HEADER_BYTES as u64
+        } else {
+            0
+        }
     }
 
     fn update_header(&mut self) -> Result<(), BackendError> {
         if let Some(layout) = self.layout.filter(|_| self.announced != self.data) {
             let head = header(layout, &self.params, self.data);
-            self.file.write_all_at(&head, 0).map_err(|source| file_error(&self.path, source))?;
+            self.file
+                .write_all_at(&head, 0)
+                .map_err(|source| file_error(&self.path, source))?;
         }
         self.announced = self.data;
         Ok(())
@@ -254,7 +285,10 @@ impl Writer {
 }
 
 fn file_error(path: &Path, source: std::io::Error) -> BackendError {
-    BackendError::File { path: path.display().to_string(), source }
+    BackendError::File {
+        path: path.display().to_string(),
+        source,
+    }
 }
 
 fn numbered(pattern: &str, number: u32) -> PathBuf {

@@ -116,7 +116,11 @@ impl Backend for Gstreamer {
     }
 
     fn output(&self, stream: &StreamIdentity) -> Box<dyn Output> {
-        let description = self.of_stream(stream).into_iter().next().unwrap_or_default();
+        let description = self
+            .of_stream(stream)
+            .into_iter()
+            .next()
+            .unwrap_or_default();
         Box::new(playback::Playback::new(
             description,
             self.latency_ms,

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rtrb::{Consumer, Producer, RingBuffer};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::pipe::{Report, ServerState, capacity};
+use super::pipe::{Report, capacity};
 use super::{BackendError, Input, Opening, Output, Pacing};
 use crate::format::Params;
 

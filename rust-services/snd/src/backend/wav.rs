@@ -72,7 +72,8 @@ impl Layout {
     /// Turns samples as the file has them into samples as virtio has them.
     pub fn from_file(self, bytes: &mut [u8]) {
         let flip = if self.flip { self.top_bit() } else { 0 };
-        let unused = 64_u32.saturating_sub(u32::try_from(self.width).unwrap_or(8).saturating_mul(8));
+        let unused =
+            64_u32.saturating_sub(u32::try_from(self.width).unwrap_or(8).saturating_mul(8));
         let unsigned = self.flip || self.width == 1;
         self.change(bytes, |word| {
             let word = word ^ flip;
@@ -81,7 +82,8 @@ impl Layout {
             }
             // The sign fills the container, as it does in what ALSA gives.
             let top = word.wrapping_shl(unused).cast_signed();
-            top.wrapping_shr(unused.saturating_add(self.shift)).cast_unsigned()
+            top.wrapping_shr(unused.saturating_add(self.shift))
+                .cast_unsigned()
         });
     }
 
@@ -114,7 +116,10 @@ pub fn header(layout: Layout, params: &Params, data: u64) -> [u8; HEADER_BYTES] 
     let frame = u16::try_from(params.frame_bytes()).unwrap_or(u16::MAX);
     let bits = u16::try_from(layout.width.saturating_mul(8)).unwrap_or(u16::MAX);
     let frames = data.checked_div(u64::from(frame)).unwrap_or(0);
-    let riff = data.saturating_add(data & 1).saturating_add(HEADER_BYTES as u64).saturating_sub(8);
+    let riff = data
+        .saturating_add(data & 1)
+        .saturating_add(HEADER_BYTES as u64)
+        .saturating_sub(8);
     let mut out = Vec::with_capacity(HEADER_BYTES);
     out.extend_from_slice(b"RIFF");
     out.extend_from_slice(&clamp(riff).to_le_bytes());
@@ -123,7 +128,13 @@ pub fn header(layout: Layout, params: &Params, data: u64) -> [u8; HEADER_BYTES] 
     out.extend_from_slice(&TAG_EXTENSIBLE.to_le_bytes());
     out.extend_from_slice(&u16::from(params.channels).to_le_bytes());
     out.extend_from_slice(&params.rate.hertz().to_le_bytes());
-    out.extend_from_slice(&params.rate.hertz().saturating_mul(frame.into()).to_le_bytes());
+    out.extend_from_slice(
+        &params
+            .rate
+            .hertz()
+            .saturating_mul(frame.into())
+            .to_le_bytes(),
+    );
     out.extend_from_slice(&frame.to_le_bytes());
     out.extend_from_slice(&bits.to_le_bytes());
     out.extend_from_slice(&22_u16.to_le_bytes());
@@ -181,7 +192,9 @@ impl Contents {
         let mut at = 12_usize;
         let mut format = None;
         loop {
-            let name = head.get(at..at.saturating_add(4)).ok_or("there are no samples in it")?;
+            let name = head
+                .get(at..at.saturating_add(4))
+                .ok_or("there are no samples in it")?;
             let size = u32_at(head, at.saturating_add(4)).ok_or("a chunk is cut off")?;
             let body = at.saturating_add(8);
             if name == b"fmt " {
@@ -192,7 +205,10 @@ impl Contents {
                 let rest = file_bytes.saturating_sub(data_at);
                 return Self::from_format(head, fmt, data_at, rest.min(size.into()));
             }
-            let padded = usize::try_from(size).unwrap_or(usize::MAX).saturating_add(1) & !1;
+            let padded = usize::try_from(size)
+                .unwrap_or(usize::MAX)
+                .saturating_add(1)
+                & !1;
             at = body.saturating_add(padded);
         }
     }
@@ -248,13 +264,22 @@ mod tests {
 
     fn params(format: Format) -> Params {
         let rate = Rate::from_hertz(44_100).unwrap();
-        Params { format, rate, channels: 2, buffer_bytes: 0, period_bytes: 0, features: 0 }
+        Params {
+            format,
+            rate,
+            channels: 2,
+            buffer_bytes: 0,
+            period_bytes: 0,
+            features: 0,
+        }
     }
 
     #[test]
     fn a_header_is_read_back_as_it_was_written() {
         for format in Format::ALL {
-            let Some(layout) = Layout::of(format) else { continue };
+            let Some(layout) = Layout::of(format) else {
+                continue;
+            };
             let params = params(format);
             let head = header(layout, &params, 1000);
             let contents = Contents::parse(&head, 5000).unwrap();
@@ -268,7 +293,9 @@ mod tests {
     #[test]
     fn every_valid_bit_survives_the_file() {
         for format in Format::ALL {
-            let Some(layout) = Layout::of(format) else { continue };
+            let Some(layout) = Layout::of(format) else {
+                continue;
+            };
             let width = format.container_bits() as usize / 8;
             for n in 0..1000_u64 {
                 let mut raw = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - format.valid_bits());
@@ -291,9 +318,16 @@ mod tests {
             Layout::of(format).unwrap().to_file(&mut bytes);
             bytes
         };
-        assert_eq!(file(Format::S8, vec![0x7f]), [0xff], "WAV has 8 bits unsigned");
+        assert_eq!(
+            file(Format::S8, vec![0x7f]),
+            [0xff],
+            "WAV has 8 bits unsigned"
+        );
         assert_eq!(file(Format::U16, vec![0, 0x80]), [0, 0], "silence is zero");
-        assert_eq!(file(Format::S24, vec![0xff, 0xff, 0x7f, 0]), [0, 0xff, 0xff, 0x7f]);
+        assert_eq!(
+            file(Format::S24, vec![0xff, 0xff, 0x7f, 0]),
+            [0, 0xff, 0xff, 0x7f]
+        );
         assert_eq!(file(Format::U20Packed, vec![0, 0, 8]), [0, 0, 0]);
     }
 
@@ -306,6 +340,10 @@ mod tests {
         }
         let mut compressed = good;
         compressed[44] = 0x11;
-        assert!(Contents::parse(&compressed, 100).unwrap_err().contains("PCM"));
+        assert!(
+            Contents::parse(&compressed, 100)
+                .unwrap_err()
+                .contains("PCM")
+        );
     }
 }

@@ -54,7 +54,13 @@ struct Reader {
 
 impl FileInput {
     pub(super) fn new(sources: Vec<SourceConfig>, repeat: bool) -> Self {
-        Self { sources, repeat, selected: 0, params: None, playing: Playing::Silence }
+        Self {
+            sources,
+            repeat,
+            selected: 0,
+            params: None,
+            playing: Playing::Silence,
+        }
     }
 
     /// Turns to the selected source, from its beginning.
@@ -83,12 +89,19 @@ impl Input for FileInput {
     }
 
     fn read(&mut self, bytes: &mut [u8]) -> Result<usize, BackendError> {
-        let Some(params) = self.params else { return Ok(0) };
+        let Some(params) = self.params else {
+            return Ok(0);
+        };
         match &mut self.playing {
             Playing::Silence => params.fill_silence(bytes),
             Playing::File(reader) => reader.read(bytes, &params, self.repeat)?,
             Playing::Tone { hertz, frame } => {
-                let tone = Tone { hertz: *hertz, first: *frame, params: &params, bytes };
+                let tone = Tone {
+                    hertz: *hertz,
+                    first: *frame,
+                    params: &params,
+                    bytes,
+                };
                 if with_codec(params.format, tone).is_none() {
                     params.fill_silence(bytes);
                 }
@@ -148,7 +161,14 @@ impl Reader {
         if len == 0 {
             return Err(content("there is not one frame in it".to_owned()));
         }
-        Ok(Self { path: path.clone(), file, layout, start, len, at: 0 })
+        Ok(Self {
+            path: path.clone(),
+            file,
+            layout,
+            start,
+            len,
+            at: 0,
+        })
     }
 
     fn read(

@@ -6,7 +6,14 @@ use crate::format::Rate;
 
 fn params(format: Format) -> Params {
     let rate = Rate::from_hertz(48_000).unwrap();
-    Params { format, rate, channels: 2, buffer_bytes: 0, period_bytes: 0, features: 0 }
+    Params {
+        format,
+        rate,
+        channels: 2,
+        buffer_bytes: 0,
+        period_bytes: 0,
+        features: 0,
+    }
 }
 
 fn identity() -> StreamIdentity {
@@ -21,7 +28,13 @@ fn identity() -> StreamIdentity {
 
 fn backend(folder: &Path, sources: Vec<SourceConfig>) -> FileBackend {
     let path = format!("{}/{{guest}}-{{stream}}-{{n}}.wav", folder.display());
-    FileBackend { config: FileConfig { path, ..FileConfig::default() }, sources }
+    FileBackend {
+        config: FileConfig {
+            path,
+            ..FileConfig::default()
+        },
+        sources,
+    }
 }
 
 fn play(backend: &FileBackend, opening: Opening, format: Format, pieces: &[&[u8]]) {
@@ -57,12 +70,29 @@ fn what_was_played_into_a_file_is_recorded_from_it_in_every_format() {
                 sample[0] &= 0x7f;
             }
         }
-        play(&backend(folder.path(), vec![]), Opening::Prepared, format, &[&bytes]);
+        play(
+            &backend(folder.path(), vec![]),
+            Opening::Prepared,
+            format,
+            &[&bytes],
+        );
         let file = folder.path().join("ivi-Music-1.wav");
-        let source = SourceConfig { name: "File".into(), input: Some(file), tone: None };
-        let heard = record(&backend(folder.path(), vec![source]), format, bytes.len() * 2);
+        let source = SourceConfig {
+            name: "File".into(),
+            input: Some(file),
+            tone: None,
+        };
+        let heard = record(
+            &backend(folder.path(), vec![source]),
+            format,
+            bytes.len() * 2,
+        );
         assert_eq!(heard[..bytes.len()], bytes, "{format:?}");
-        assert_eq!(heard[bytes.len()..], bytes, "{format:?} again from the beginning");
+        assert_eq!(
+            heard[bytes.len()..],
+            bytes,
+            "{format:?} again from the beginning"
+        );
     }
 }
 
@@ -93,7 +123,12 @@ fn each_stream_gets_a_new_file_and_a_recovered_one_goes_on_in_the_last() {
 #[test]
 fn a_stream_that_plays_nothing_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    play(&backend(folder.path(), vec![]), Opening::Prepared, Format::S16, &[]);
+    play(
+        &backend(folder.path(), vec![]),
+        Opening::Prepared,
+        Format::S16,
+        &[],
+    );
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
@@ -102,19 +137,35 @@ fn a_wrong_or_missing_source_is_silence_and_a_tone_is_heard() {
     let folder = tempfile::tempdir().unwrap();
     let mono = folder.path().join("mono.wav");
     let layout = Layout::of(Format::S16).unwrap();
-    let one = Params { channels: 1, ..params(Format::S16) };
+    let one = Params {
+        channels: 1,
+        ..params(Format::S16)
+    };
     let mut bytes = header(layout, &one, 8).to_vec();
     bytes.extend_from_slice(&[5; 8]);
     std::fs::write(&mono, bytes).unwrap();
-    let named = |input: Option<PathBuf>, tone| SourceConfig { name: "x".into(), input, tone };
-    for source in [named(Some(mono), None), named(Some("/nowhere".into()), None), named(None, None)]
-    {
+    let named = |input: Option<PathBuf>, tone| SourceConfig {
+        name: "x".into(),
+        input,
+        tone,
+    };
+    for source in [
+        named(Some(mono), None),
+        named(Some("/nowhere".into()), None),
+        named(None, None),
+    ] {
         let heard = record(&backend(folder.path(), vec![source]), Format::U8, 64);
         assert_eq!(heard, [0x80; 64]);
     }
-    let heard = record(&backend(folder.path(), vec![named(None, Some(1000.0))]), Format::S16, 192);
-    let samples: Vec<i16> =
-        heard.chunks(2).map(|two| i16::from_le_bytes([two[0], two[1]])).collect();
+    let heard = record(
+        &backend(folder.path(), vec![named(None, Some(1000.0))]),
+        Format::S16,
+        192,
+    );
+    let samples: Vec<i16> = heard
+        .chunks(2)
+        .map(|two| i16::from_le_bytes([two[0], two[1]]))
+        .collect();
     // 48 frames are one turn: the peak of a tenth is after a quarter of it.
     assert_eq!(samples[0], 0);
     assert_eq!(samples[24], 3277);
@@ -123,7 +174,10 @@ fn a_wrong_or_missing_source_is_silence_and_a_tone_is_heard() {
 
 #[test]
 fn the_folder_of_a_pattern_is_what_is_fixed_of_it() {
-    assert_eq!(directory("/var/sound/{guest}/{n}.wav"), PathBuf::from("/var/sound"));
+    assert_eq!(
+        directory("/var/sound/{guest}/{n}.wav"),
+        PathBuf::from("/var/sound")
+    );
     assert_eq!(directory("{n}.wav"), PathBuf::from("."));
     assert_eq!(directory("/{n}.wav"), PathBuf::from("/"));
     assert_eq!(directory("out/a.wav"), PathBuf::from("out"));

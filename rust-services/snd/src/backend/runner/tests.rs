@@ -4,6 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
+use crate::backend::pipe::ServerState;
 use crate::format::{Format, Rate};
 
 fn params() -> Params {

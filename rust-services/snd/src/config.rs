@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The configuration of a sound device: what the guest's card has, and where its sound goes.
+//!
+//! ```toml
+//! [devices.cabin]
+//! type = "snd"
+//!
+//! [[devices.cabin.streams]]
+//! name = "Music"
+//! backend = { type = "file", path = "/var/lib/sound/{guest}-{stream}-{n}.wav" }
+//!
+//! [[devices.cabin.streams]]
+//! name = "Chime"
+//! device = 1
+//! role = "emergency"
+//! ```
+
+use std::collections::HashSet;
+
+use agl_virtio_service::config::{Problems, Validate};
+use serde::Deserialize;
+
+use crate::backend::Role;
+use crate::backend::file::{FileConfig, SourceConfig};
+use crate::format::{Format, Rate};
+use crate::policy::{StepBack, VOLUME_MAX};
+use crate::wire::{CHMAP_MAX_POSITIONS, Direction, position};
+
+mod defaults;
+
+/// Most streams of a device: each has a thread of its own.
+pub const MOST_STREAMS: usize = 64;
+/// Most jacks of a device.
+pub const MOST_JACKS: usize = 32;
+/// Most channel maps of a device.
+pub const MOST_CHMAPS: usize = 256;
+
+/// A sound device.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct SndConfig {
+    /// Streams, in the order in which the driver numbers them. Without any: two outputs (Multimedia
+    /// on PCM device 0, Emergency on 1) and an input (Microphone on 0), all to and from files.
+    pub streams: Vec<StreamConfig>,
+    /// Jacks. Without any: headphone and microphone on PCM device 0.
+    pub jacks: Vec<JackConfig>,
+    /// Channel maps. Without any: the usual ones of 1, 2, 4, 6 and 8 channels for each PCM device.
+    pub chmaps: Vec<ChmapConfig>,
+    /// Offers `VIRTIO_SND_PCM_F_MSG_POLLING`: a Linux guest then never kicks, and the service looks
+    /// by itself four times a period. More work for the host, less for the guest.
+    pub polling: bool,
+    /// Priority of the queue thread under SCHED_FIFO, 1 to 99; 0 leaves it an ordinary thread.
+    pub realtime_priority: u8,
+}
+
+/// A stream of a sound device.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct StreamConfig {
+    /// Its name in mixers, on D-Bus and in file names: 1 to 24 letters, digits, spaces, `-` or `_`.
+    pub name: String,
+    /// Playback or capture.
+    pub direction: Direction,
+    /// Number of the PCM device in a Linux guest. Streams that share it are its substreams.
+    pub device: u32,
+    /// Fewest channels.
+    pub channels_min: u8,
+    /// Most channels.
+    pub channels_max: u8,
+    /// Frame rates in hertz; without any, the usual ones up to 96 kHz.
+    pub rates: Vec<u32>,
+    /// Sample formats; without any, all that have arithmetic and that the back end can do.
+    pub formats: Vec<Format>,
+    /// Purpose.
+    pub role: Role,
+    /// Which streams it is heard over, 1 to 1000; by default 10, 20, 30, 40 by role.
+    pub priority: Option<u32>,
+    /// What it does while an output stream of higher priority plays.
+    pub step_back: StepBack,
+    /// By how many decibels it goes down then, −60 to 0.
+    pub duck_level: f64,
+    /// Volume at the start of the service, 0 (silence) to 100 (unity) in half decibels.
+    pub volume: u32,
+    /// Whether the guest has elements for its volume, mute and source.
+    pub controls: bool,
+    /// What an input can choose from. Without any: `Microphone`, which is the back end's `input`,
+    /// and `Tone`, a sine of 1 kHz.
+    pub sources: Vec<SourceConfig>,
+    /// Where its sound goes to or comes from.
+    pub backend: BackendConfig,
+}
+
+/// Where sound goes to or comes from.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum BackendConfig {
+    /// WAV files.
+    File(FileConfig),
+    /// Nowhere: what is played is read and forgotten, what is recorded is silence.
+    Null(NullConfig),
+}
+
+/// The `null` back end's options.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct NullConfig {
+    /// Whether it keeps time. Without it a guest plays as fast as it can: for measurements.
+    pub pace: bool,
+}
+
+/// What a jack is.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs, reason = "the words say it")]
+pub enum JackKind {
+    Headphone,
+    Lineout,
+    Speaker,
+    Spdif,
+    Microphone,
+    Linein,
+}
+
+/// A jack of a sound device.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct JackConfig {
+    /// Its name on D-Bus.
+    pub name: String,
+    /// What it is; a Linux guest names it by this.
+    pub kind: JackKind,
+    /// Number of the PCM device it belongs to.
+    #[serde(default)]
+    pub device: u32,
+    /// Whether something is plugged in when the service starts.
+    #[serde(default)]
+    pub connected: bool,
+}
+
+/// A channel map.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct ChmapConfig {
+    /// Number of the PCM device it belongs to.
+    #[serde(default)]
+    pub device: u32,
+    /// Playback or capture.
+    #[serde(default)]
+    pub direction: Direction,
+    /// Position of each channel, by the specification's names: `FL`, `FR`, `LFE` …
+    pub positions: Vec<String>,
+}
+
+impl Validate for SndConfig {
+    fn validate(&self, problems: &mut Problems) {
+        problems.range("streams", &self.streams.len(), 1..=MOST_STREAMS);
+        problems.range("jacks", &self.jacks.len(), 0..=MOST_JACKS);
+        problems.range("chmaps", &self.chmaps.len(), 0..=MOST_CHMAPS);
+        problems.range("realtime_priority", &self.realtime_priority, 0..=99);
+        let mut names = HashSet::new();
+        for (index, stream) in self.streams.iter().enumerate() {
+            let key = format!("streams.{index}");
+            problems.part(&key, stream);
+            problems.require(
+                names.insert((stream.direction, &stream.name)),
+                format!("{key}.name"),
+                format!(
+                    "another stream of this direction is named {:?}",
+                    stream.name
+                ),
+                "a name of its own, for it names the guest's mixer element",
+            );
+        }
+        for (index, jack) in self.jacks.iter().enumerate() {
+            check_name(problems, &format!("jacks.{index}.name"), &jack.name);
+        }
+        for (index, chmap) in self.chmaps.iter().enumerate() {
+            problems.part(&format!("chmaps.{index}"), chmap);
+        }
+    }
+}
+
+impl Validate for StreamConfig {
+    fn validate(&self, problems: &mut Problems) {
+        check_name(problems, "name", &self.name);
+        problems.range("channels_min", &self.channels_min, 1..=8);
+        problems.range(
+            "channels_max",
+            &self.channels_max,
+            self.channels_min.max(1)..=8,
+        );
+        problems.range("volume", &self.volume, 0..=VOLUME_MAX);
+        problems.range("duck_level", &self.duck_level, -60.0..=0.0);
+        if let Some(priority) = &self.priority {
+            problems.range("priority", priority, 1..=1000);
+        }
+        for (index, hertz) in self.rates.iter().enumerate() {
+            problems.require(
+                Rate::from_hertz(*hertz).is_some(),
+                format!("rates.{index}"),
+                format!("{hertz} Hz is no rate of the specification"),
+                Rate::all()
+                    .map(|rate| rate.hertz().to_string())
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            );
+        }
+        let known = self.rates.is_empty()
+            || self.rate_set().any(Rate::known_before_1_4)
+            || self.rate_set().next().is_none();
+        problems.require(
+            known,
+            "rates",
+            "Linux 7.3 knows neither 12000 nor 24000 Hz and would refuse the whole card",
+            "one more rate beside them, such as 48000",
+        );
+        problems.require(
+            self.direction == Direction::Input || self.sources.is_empty(),
+            "sources",
+            "an output has no sources",
+            "direction = \"input\", or no sources",
+        );
+        for (index, source) in self.sources.iter().enumerate() {
+            check_name(problems, &format!("sources.{index}.name"), &source.name);
+            problems.require(
+                source.tone.is_none() || source.input.is_none(),
+                format!("sources.{index}.tone"),
+                "a source is a file or a tone",
+                "either input or tone",
+            );
+        }
+        if let BackendConfig::File(file) = &self.backend {
+            problems.require(
+                !file.path.is_empty() && !file.path.ends_with('/'),
+                "backend.path",
+                "this is no file",
+                "a pattern such as \"/var/lib/sound/{guest}-{stream}-{n}.wav\"",
+            );
+        }
+    }
+}
+
+impl Validate for ChmapConfig {
+    fn validate(&self, problems: &mut Problems) {
+        problems.range("positions", &self.positions.len(), 1..=CHMAP_MAX_POSITIONS);
+        for (index, name) in self.positions.iter().enumerate() {
+            problems.require(
+                position::from_name(name).is_some(),
+                format!("positions.{index}"),
+                format!("{name:?} is no channel position"),
+                position::names().join(", "),
+            );
+        }
+    }
+}
+
+fn check_name(problems: &mut Problems, key: &str, name: &str) {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, ' ' | '-' | '_');
+    problems.require(
+        (1..=24).contains(&name.len()) && name.chars().all(allowed) && name.trim() == name,
+        key,
+        format!("{name:?} cannot be a name here"),
+        "1 to 24 letters, digits, spaces, - or _",
+    );
+}
+
+impl StreamConfig {
+    fn rate_set(&self) -> impl Iterator<Item = Rate> {
+        self.rates
+            .iter()
+            .filter_map(|hertz| Rate::from_hertz(*hertz))
+    }
+
+    /// Rate bits that are offered.
+    #[must_use]
+    pub fn rate_bits(&self) -> u64 {
+        self.rate_set().fold(0, |bits, rate| bits | rate.bit())
+    }
+
+    /// Format bits that are offered, of those that the back end can do.
+    #[must_use]
+    pub fn format_bits(&self, possible: u64) -> u64 {
+        let wanted = self
+            .formats
+            .iter()
+            .fold(0, |bits, format| bits | format.bit());
+        wanted & possible
+    }
+
+    /// Priority, its own or that of its role.
+    #[must_use]
+    pub fn priority(&self) -> u32 {
+        self.priority.unwrap_or(self.role.priority())
+    }
+
+    /// Duck level in hundredths of a decibel.
+    #[must_use]
+    pub fn duck_centibels(&self) -> i32 {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "−60 to 0 by validation; a cast saturates"
+        )]
+        let centibels = (self.duck_level * 100.0).round() as i32;
+        centibels
+    }
+
+    /// What an input can choose from.
+    #[must_use]
+    pub fn source_list(&self) -> Vec<SourceConfig> {
+        if self.direction == Direction::Output || !self.sources.is_empty() {
+            return self.sources.clone();
+        }
+        let BackendConfig::File(file) = &self.backend else {
+            return Vec::new();
+        };
+        let microphone = SourceConfig {
+            name: "Microphone".into(),
+            input: file.input.clone(),
+            tone: None,
+        };
+        vec![
+            microphone,
+            SourceConfig {
+                name: "Tone".into(),
+                input: None,
+                tone: Some(1000.0),
+            },
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests;

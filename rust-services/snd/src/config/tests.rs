@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+
+use agl_virtio_service::config::{Selection, read};
+
+use super::*;
+
+fn parse(text: &str) -> Result<SndConfig, String> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ivi.toml");
+    std::fs::write(&file, text).unwrap();
+    let selection = Selection {
+        device_type: "snd",
+        device: None,
+    };
+    let (table, config) = read::<SndConfig>(&file, selection).map_err(|error| error.to_string())?;
+    table.check(&config).map_err(|error| error.to_string())?;
+    Ok(config)
+}
+
+fn problems(config: &SndConfig) -> Vec<String> {
+    let mut problems = Problems::new();
+    config.validate(&mut problems);
+    problems
+        .into_list()
+        .into_iter()
+        .map(|problem| problem.key)
+        .collect()
+}
+
+#[test]
+fn nothing_said_is_a_whole_device() {
+    let config = SndConfig::default();
+    assert_eq!(problems(&config), Vec::<String>::new());
+    assert_eq!(config.streams.len(), 3);
+    assert_eq!(config.streams[1].priority(), 40);
+    assert_eq!(config.streams[2].source_list().len(), 2);
+    assert_eq!(config.streams[0].duck_centibels(), -2000);
+    assert!(
+        config.streams[0]
+            .rate_set()
+            .all(|rate| rate.hertz() <= 96_000)
+    );
+}
+
+#[test]
+fn a_file_describes_a_device() {
+    let config = parse(
+        r#"
+        [devices.cabin]
+        type = "snd"
+        polling = true
+        chmaps = [{ positions = ["FL", "FR", "LFE"] }]
+        jacks = [{ name = "Line", kind = "linein", connected = true }]
+        [[devices.cabin.streams]]
+        name = "Announcements"
+        role = "navigation"
+        step_back = "silence"
+        formats = ["s16", "s24_3", "iec958_subframe"]
+        rates = [48000, 24000]
+        backend = { type = "null", pace = false }
+        [[devices.cabin.streams]]
+        name = "Announcements"
+        direction = "input"
+        sources = [{ name = "Speech", input = "/usr/share/speech.wav" }]
+        backend = { type = "file", repeat = false }
+        "#,
+    )
+    .unwrap();
+    let stream = &config.streams[0];
+    assert_eq!(stream.format_bits(u64::MAX), 1 << 5 | 1 << 11 | 1 << 24);
+    assert_eq!(stream.rate_bits(), 1 << 7 | 1 << 15);
+    assert_eq!(stream.priority(), 20);
+    assert_eq!(
+        stream.backend,
+        BackendConfig::Null(NullConfig { pace: false })
+    );
+    assert_eq!(config.streams[1].source_list()[0].name, "Speech");
+}
+
+#[test]
+fn what_is_wrong_is_told_with_its_place_and_remedy() {
+    let head = "[devices.cabin]\ntype = \"snd\"\n";
+    let stream = "[[devices.cabin.streams]]\nname = \"A\"\n";
+    let table = [
+        ("rates = [44000]", "44000 Hz is no rate", "44100"),
+        ("rates = [12000]", "refuse the whole card", "48000"),
+        ("channels_max = 9", "9 is out of range", "1 to 8"),
+        (
+            "channels_min = 3\nchannels_max = 2",
+            "2 is out of range",
+            "3 to 8",
+        ),
+        ("duck_level = 3.0", "3 is out of range", "-60 to 0"),
+        ("role = \"musik\"", "musik", "multimedia"),
+        ("formats = [\"s17\"]", "s17", "s16"),
+        (
+            "sources = [{ name = \"x\" }]",
+            "an output has no sources",
+            "input",
+        ),
+        (
+            "backend = { type = \"file\", path = \"/tmp/\" }",
+            "no file",
+            "{stream}",
+        ),
+        ("backend = { type = \"fiel\" }", "fiel", "file"),
+        ("volum = 3", "volum", "volume"),
+        (
+            "[[devices.cabin.streams]]\nname = \"A\"",
+            "another stream",
+            "a name of its own",
+        ),
+        (
+            "[[devices.cabin.streams]]\nname = \"A/B\"",
+            "cannot be a name",
+            "letters",
+        ),
+    ];
+    for (line, wrong, remedy) in table {
+        let error = parse(&format!("{head}{stream}{line}\n")).unwrap_err();
+        assert!(
+            error.contains(wrong) && error.contains(remedy),
+            "{line}:\n{error}"
+        );
+        assert!(error.contains("ivi.toml:"), "{line}:\n{error}");
+    }
+    let error = parse(&format!("{head}streams = []\n")).unwrap_err();
+    assert!(error.contains("0 is out of range"), "{error}");
+    let error = parse(&format!("{head}chmaps = [{{ positions = [\"XX\"] }}]\n")).unwrap_err();
+    assert!(
+        error.contains("no channel position") && error.contains("LFE"),
+        "{error}"
+    );
+}

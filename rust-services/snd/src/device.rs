@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The sound device: what its configuration makes of it.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use virtio_device::{Device, QueueSpec, ThreadPlan};
+use zerocopy::IntoBytes;
+
+use crate::backend::file::FileBackend;
+use crate::backend::runner::{InputRunner, OutputRunner, Prepare};
+use crate::backend::{Backend, Pacing, StreamIdentity};
+use crate::config::{BackendConfig, SndConfig, StreamConfig};
+use crate::controls::{Control, controls};
+use crate::handler::{Parts, SoundHandler};
+use crate::panel::{Panel, StreamKnobs};
+use crate::stream::{End, Stream};
+use crate::topology::{chmap_infos, config_space, pcm_info};
+use crate::wire::{Direction, F_CTLS, queue};
+
+/// Virtio device id of a sound device.
+const ID: u32 = 25;
+const QUEUES: [QueueSpec; 4] = [
+    QueueSpec {
+        name: queue::NAMES[0],
+    },
+    QueueSpec {
+        name: queue::NAMES[1],
+    },
+    QueueSpec {
+        name: queue::NAMES[2],
+    },
+    QueueSpec {
+        name: queue::NAMES[3],
+    },
+];
+
+/// Why a sound device cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// The host refused a thread.
+    #[error("cannot start a thread for the stream {stream}: {source}")]
+    Thread {
+        /// Name of the stream.
+        stream: String,
+        /// What the host said.
+        source: io::Error,
+    },
+    /// The back end can do none of the formats that are asked for.
+    #[error(
+        "the stream {stream}: the {backend} back end can do none of its formats; name others in \
+         formats, or leave that key out"
+    )]
+    Formats {
+        /// Name of the stream.
+        stream: String,
+        /// Name of the back end.
+        backend: &'static str,
+    },
+}
+
+/// A sound device.
+pub struct SoundDevice {
+    config: Vec<u8>,
+    features: u64,
+    panel: Arc<Panel>,
+    /// Taken by the queue thread.
+    handler: Mutex<Option<SoundHandler>>,
+}
+
+/// The panel of a device of this configuration.
+#[must_use]
+pub fn panel(config: &SndConfig) -> Panel {
+    let knobs = config.streams.iter().map(|stream| StreamKnobs {
+        volume: stream.volume,
+        mute: false,
+        role: stream.role,
+        priority: stream.priority(),
+        step_back: stream.step_back,
+        duck_level: stream.duck_centibels(),
+    });
+    let jacks: Vec<bool> = config.jacks.iter().map(|jack| jack.connected).collect();
+    Panel::new(&knobs.collect::<Vec<_>>(), &jacks)
+}
+
+impl SoundDevice {
+    /// Makes the device of `guest`'s configuration and starts its streams' threads, each of which
+    /// calls `prepare` first.
+    ///
+    /// # Errors
+    /// When a back end cannot do what is asked of it, or the host refuses a thread.
+    pub fn new(
+        guest: &str,
+        device: &str,
+        config: &SndConfig,
+        prepare: &Prepare,
+    ) -> Result<Self, DeviceError> {
+        let panel = Arc::new(panel(config));
+        let mut streams = Vec::with_capacity(config.streams.len());
+        for (index, settings) in config.streams.iter().enumerate() {
+            let identity = StreamIdentity {
+                guest: guest.to_owned(),
+                device: device.to_owned(),
+                stream: settings.name.clone(),
+                index: u32::try_from(index).unwrap_or(u32::MAX),
+                role: settings.role,
+            };
+            let (possible, pacing, end) = end_of(settings, &identity, prepare)?;
+            let offer = pcm_info(settings, possible, config.polling);
+            if offer.formats.get() == 0 {
+                return Err(DeviceError::Formats {
+                    stream: settings.name.clone(),
+                    backend: backend_name(&settings.backend),
+                });
+            }
+            streams.push(Stream::new(index, offer, pacing, end, Arc::clone(&panel)));
+        }
+        let controls: Vec<Control> = controls(config);
+        let chmaps = chmap_infos(config);
+        let space = config_space(
+            config.jacks.len(),
+            streams.len(),
+            chmaps.len(),
+            controls.len(),
+        );
+        let features = if controls.is_empty() { 0 } else { F_CTLS };
+        let handler = SoundHandler::new(Parts {
+            streams,
+            jacks: config.jacks.clone(),
+            chmaps,
+            controls,
+            panel: Arc::clone(&panel),
+        });
+        Ok(Self {
+            config: space.as_bytes().to_vec(),
+            features,
+            panel,
+            handler: Mutex::new(Some(handler)),
+        })
+    }
+
+    /// The knobs and displays.
+    #[must_use]
+    pub fn panel(&self) -> &Arc<Panel> {
+        &self.panel
+    }
+}
+
+/// What the null back end takes: everything.
+const EVERY_FORMAT: u64 = u64::MAX;
+
+fn end_of(
+    settings: &StreamConfig,
+    identity: &StreamIdentity,
+    prepare: &Prepare,
+) -> Result<(u64, Pacing, End), DeviceError> {
+    let Some(backend) = backend(settings) else {
+        let pace = matches!(&settings.backend, BackendConfig::Null(null) if null.pace);
+        let pacing = if pace { Pacing::Clock } else { Pacing::AtOnce };
+        return Ok((EVERY_FORMAT, pacing, End::Null));
+    };
+    let pacing = backend.pacing();
+    let name = format!("snd-{}", identity.index);
+    let prepare = Arc::clone(prepare);
+    let end = match settings.direction {
+        Direction::Output => {
+            OutputRunner::spawn(&name, backend.output(identity), pacing, prepare).map(End::Output)
+        }
+        Direction::Input => {
+            InputRunner::spawn(&name, backend.input(identity), pacing, prepare).map(End::Input)
+        }
+    };
+    let end = end.map_err(|source| DeviceError::Thread {
+        stream: settings.name.clone(),
+        source,
+    })?;
+    Ok((backend.formats(), pacing, end))
+}
+
+/// The configured back end; `None` for the one that is nothing.
+fn backend(settings: &StreamConfig) -> Option<Box<dyn Backend>> {
+    match &settings.backend {
+        BackendConfig::Null(_) => None,
+        BackendConfig::File(file) => Some(Box::new(FileBackend {
+            config: file.clone(),
+            sources: settings.source_list(),
+        })),
+    }
+}
+
+fn backend_name(backend: &BackendConfig) -> &'static str {
+    match backend {
+        BackendConfig::File(_) => "file",
+        BackendConfig::Null(_) => "null",
+    }
+}
+
+impl Device for SoundDevice {
+    fn id(&self) -> u32 {
+        ID
+    }
+
+    fn features(&self) -> u64 {
+        self.features
+    }
+
+    fn queues(&self) -> &[QueueSpec] {
+        &QUEUES
+    }
+
+    fn config(&self) -> Vec<u8> {
+        self.config.clone()
+    }
+
+    fn threads(&self) -> Vec<ThreadPlan> {
+        let handler = self
+            .handler
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        handler
+            .map(|handler| ThreadPlan {
+                name: "snd",
+                queues: vec![queue::CONTROL, queue::EVENT, queue::TX, queue::RX],
+                handler: Box::new(handler),
+            })
+            .into_iter()
+            .collect()
+    }
+}
