@@ -162,6 +162,7 @@ fn server(
     let (sandbox, priority) = (service.sandbox.clone(), config.realtime_priority);
     let options = ServerOptions {
         record: record.transpose().map_err(ServerError::from)?,
+        directory: Some(service.directory.path().to_owned()),
         prepare_thread: Arc::new(move |name| {
             if priority > 0 {
                 log::info!("thread {name}: {}", realtime::enter(priority));

@@ -58,6 +58,9 @@ pub struct Options {
     /// The record that a keeper handed over. Without one the service makes its own, which ends with
     /// it.
     pub record: Option<Record>,
+    /// Where the socket between the relay and vhost-user-backend goes: a directory that no other user
+    /// reaches into. Without one the server makes its own, which a sandboxed process cannot.
+    pub directory: Option<std::path::PathBuf>,
     /// Runs first on each queue thread, with its name: priority, sandbox.
     pub prepare_thread: Arc<dyn Fn(&str) + Send + Sync>,
 }
@@ -66,6 +69,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             record: None,
+            directory: None,
             prepare_thread: Arc::new(|_| {}),
         }
     }
@@ -151,12 +155,15 @@ impl Server {
             None => Record::create()?,
         });
         claim(&record, &*device)?;
-        let directory = tempfile::Builder::new()
-            .prefix("agl-virtio-")
-            .tempdir()
-            .map_err(host(
-                "make a private directory (set TMPDIR to one that can be written)",
-            ))?;
+        let mut builder = tempfile::Builder::new();
+        let builder = builder.prefix("agl-virtio-");
+        let directory = match &options.directory {
+            Some(directory) => builder.tempdir_in(directory),
+            None => builder.tempdir(),
+        };
+        let directory = directory.map_err(host(
+            "make a private directory (set TMPDIR to one that can be written)",
+        ))?;
         let listener = UnixListener::bind(directory.path().join("session"))
             .map_err(host("listen on the private socket"))?;
         let stats = DeviceStats::new(device.queues().iter().map(|queue| queue.name));
