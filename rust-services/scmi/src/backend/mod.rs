@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! What is real on the host. Everything that may be slow is a [`Job`], done on a thread of its
+//! own; the command that asked waits in its queue meanwhile, and other commands go on.
+
+mod linux;
+mod worker;
+
+pub use linux::{Bindings, Linux, PerformanceFiles};
+pub use worker::Worker;
+
+use crate::platform::AgentId;
+use crate::wire::Status;
+
+/// Names a command that waits for the back end.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Ticket {
+    /// Whose command.
+    pub agent: AgentId,
+    /// Which.
+    pub number: u32,
+}
+
+/// Something to do.
+#[derive(Clone, Debug)]
+pub enum Job {
+    /// Read a sensor.
+    Measure {
+        /// Which.
+        sensor: usize,
+        /// Who waits; nobody for a periodic reading.
+        ticket: Option<Ticket>,
+    },
+    /// A performance domain has a new level.
+    Frequency {
+        /// Which.
+        domain: usize,
+        /// Its frequency.
+        khz: u32,
+    },
+    /// A power capping domain has a new cap.
+    Cap {
+        /// Which.
+        domain: usize,
+        /// The cap.
+        microwatts: u32,
+    },
+}
+
+/// Something that was done.
+#[derive(Clone, Debug)]
+pub enum JobResult {
+    /// A sensor was read.
+    Measured {
+        /// Which.
+        sensor: usize,
+        /// A value for each axis.
+        values: Result<Vec<i64>, Status>,
+        /// Who waits.
+        ticket: Option<Ticket>,
+    },
+    /// A setting was made, or not.
+    Applied {
+        /// Who waits.
+        ticket: Option<Ticket>,
+        /// Whether it was.
+        result: Result<(), Status>,
+    },
+}
+
+/// A way to the host's hardware.
+pub trait Backend: Send {
+    /// Does a job. May block.
+    fn work(&mut self, job: Job) -> JobResult;
+}

@@ -1,0 +1,467 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Who may do what with which resource.
+
+use serde::Deserialize;
+
+use crate::platform::agent::AgentId;
+use crate::wire::Status;
+
+/// What kinds of resources there are: one per protocol that has resources.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Kind {
+    /// Power domain.
+    Power,
+    /// Performance domain.
+    Performance,
+    /// Clock.
+    Clock,
+    /// Sensor.
+    Sensor,
+    /// Reset domain.
+    Reset,
+    /// Voltage domain.
+    Voltage,
+    /// Power capping domain.
+    Powercap,
+}
+
+impl Kind {
+    /// All kinds, in the order of their protocols.
+    pub const ALL: [Self; 7] = [
+        Self::Power,
+        Self::Performance,
+        Self::Clock,
+        Self::Sensor,
+        Self::Reset,
+        Self::Voltage,
+        Self::Powercap,
+    ];
+
+    /// The word in configuration and on D-Bus.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Power => "power",
+            Self::Performance => "performance",
+            Self::Clock => "clock",
+            Self::Sensor => "sensor",
+            Self::Reset => "reset",
+            Self::Voltage => "voltage",
+            Self::Powercap => "powercap",
+        }
+    }
+
+    /// The protocol whose resources these are.
+    #[must_use]
+    pub const fn protocol(self) -> u8 {
+        match self {
+            Self::Power => 0x11,
+            Self::Performance => 0x13,
+            Self::Clock => 0x14,
+            Self::Sensor => 0x15,
+            Self::Reset => 0x16,
+            Self::Voltage => 0x17,
+            Self::Powercap => 0x18,
+        }
+    }
+
+    const fn place(self) -> usize {
+        match self {
+            Self::Power => 0,
+            Self::Performance => 1,
+            Self::Clock => 2,
+            Self::Sensor => 3,
+            Self::Reset => 4,
+            Self::Voltage => 5,
+            Self::Powercap => 6,
+        }
+    }
+}
+
+/// How much of a resource an agent has.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum Access {
+    /// The agent does not know that it exists.
+    Invisible,
+    /// Its state may be read.
+    Read,
+    /// It may be changed; what several agents want is put together.
+    #[default]
+    Set,
+    /// It may be changed, and nobody else may.
+    Exclusive,
+}
+
+impl Access {
+    /// The word in configuration and on D-Bus.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Invisible => "invisible",
+            Self::Read => "read",
+            Self::Set => "set",
+            Self::Exclusive => "exclusive",
+        }
+    }
+
+    /// The access of this word.
+    #[must_use]
+    pub fn of(word: &str) -> Option<Self> {
+        [Self::Invisible, Self::Read, Self::Set, Self::Exclusive]
+            .into_iter()
+            .find(|access| access.word() == word)
+    }
+}
+
+/// The least and the most value that an agent may ask for, in the resource's own unit.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// The least.
+    pub min: i64,
+    /// The most.
+    pub max: i64,
+}
+
+impl Limits {
+    /// No limits.
+    pub const NONE: Self = Self {
+        min: i64::MIN,
+        max: i64::MAX,
+    };
+
+    /// Whether a value is within them.
+    #[must_use]
+    pub fn allow(&self, value: i64) -> bool {
+        (self.min..=self.max).contains(&value)
+    }
+
+    /// As [`Limits::allow`], for values without sign.
+    #[must_use]
+    pub fn allow_u64(&self, value: u64) -> bool {
+        self.allow(i64::try_from(value).unwrap_or(i64::MAX))
+    }
+}
+
+/// What one agent may do with one resource at present.
+#[derive(Clone, Copy, Debug)]
+pub struct Right {
+    /// From the configuration, or changed over D-Bus.
+    pub access: Access,
+    /// Between these values only.
+    pub limits: Limits,
+    /// A trusted agent has taken the right away (BASE_SET_DEVICE_PERMISSIONS).
+    pub device_denied: bool,
+    /// A trusted agent has taken the right away (BASE_SET_PROTOCOL_PERMISSIONS).
+    pub protocol_denied: bool,
+    /// Somebody else has it alone.
+    pub taken: bool,
+}
+
+impl Right {
+    /// A right as configured.
+    #[must_use]
+    pub const fn new(access: Access, limits: Limits) -> Self {
+        Self {
+            access,
+            limits,
+            device_denied: false,
+            protocol_denied: false,
+            taken: false,
+        }
+    }
+
+    /// Whether the state may be read.
+    #[must_use]
+    pub fn may_read(&self) -> bool {
+        self.access != Access::Invisible && !self.device_denied && !self.protocol_denied
+    }
+
+    /// Whether the state may be changed.
+    #[must_use]
+    pub fn may_set(&self) -> bool {
+        self.may_read()
+            && match self.access {
+                Access::Exclusive => true,
+                Access::Set => !self.taken,
+                Access::Read | Access::Invisible => false,
+            }
+    }
+}
+
+/// A device of the base protocol: resources whose permissions change together.
+#[derive(Clone, Debug)]
+pub struct DeviceGroup {
+    /// Its name.
+    pub name: String,
+    /// Its resources.
+    pub members: Vec<(Kind, usize)>,
+}
+
+/// What one agent sees of one kind.
+#[derive(Clone, Debug, Default)]
+struct View {
+    /// Resource by the agent's number.
+    resources: Vec<usize>,
+    /// The agent's number by resource.
+    numbers: Vec<Option<u32>>,
+    /// By resource.
+    rights: Vec<Right>,
+}
+
+/// All rights.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    agents: Vec<[View; 7]>,
+    /// Devices of the base protocol, by device id.
+    pub devices: Vec<DeviceGroup>,
+}
+
+impl Policy {
+    /// A policy for `agents` agents who see nothing yet.
+    #[must_use]
+    pub fn new(agents: usize, devices: Vec<DeviceGroup>) -> Self {
+        Self {
+            agents: (0..agents).map(|_| Default::default()).collect(),
+            devices,
+        }
+    }
+
+    /// Says what an agent may do with the resources of a kind, in their order.
+    pub fn grant(&mut self, agent: AgentId, kind: Kind, rights: Vec<Right>) {
+        let mut view = View {
+            rights,
+            ..View::default()
+        };
+        for (index, right) in view.rights.iter().enumerate() {
+            if right.access == Access::Invisible {
+                view.numbers.push(None);
+            } else {
+                view.numbers.push(u32::try_from(view.resources.len()).ok());
+                view.resources.push(index);
+            }
+        }
+        if let Some(of) = self
+            .agents
+            .get_mut(agent.index())
+            .and_then(|a| a.get_mut(kind.place()))
+        {
+            *of = view;
+        }
+        self.settle_exclusive(kind);
+    }
+
+    fn view(&self, agent: AgentId, kind: Kind) -> Option<&View> {
+        self.agents.get(agent.index())?.get(kind.place())
+    }
+
+    fn right_mut(&mut self, agent: AgentId, kind: Kind, index: usize) -> Option<&mut Right> {
+        self.agents
+            .get_mut(agent.index())?
+            .get_mut(kind.place())?
+            .rights
+            .get_mut(index)
+    }
+
+    /// Marks what is exclusive as taken for all others.
+    fn settle_exclusive(&mut self, kind: Kind) {
+        let place = kind.place();
+        let views: Vec<&View> = self.agents.iter().filter_map(|a| a.get(place)).collect();
+        let most = views
+            .iter()
+            .map(|view| view.rights.len())
+            .max()
+            .unwrap_or(0);
+        let taken: Vec<bool> = (0..most)
+            .map(|index| {
+                let mut rights = views.iter().filter_map(|view| view.rights.get(index));
+                rights.any(|right| right.access == Access::Exclusive)
+            })
+            .collect();
+        for view in self.agents.iter_mut().filter_map(|a| a.get_mut(place)) {
+            for (right, taken) in view.rights.iter_mut().zip(&taken) {
+                right.taken = *taken;
+            }
+        }
+    }
+
+    /// How many resources of a kind an agent sees.
+    #[must_use]
+    pub fn visible(&self, agent: AgentId, kind: Kind) -> usize {
+        self.view(agent, kind)
+            .map_or(0, |view| view.resources.len())
+    }
+
+    /// The resource that an agent means.
+    ///
+    /// # Errors
+    /// [`Status::NotFound`], also for what it may not see.
+    pub fn resolve(&self, agent: AgentId, kind: Kind, number: u32) -> Result<usize, Status> {
+        let number = usize::try_from(number).map_err(|_| Status::NotFound)?;
+        let view = self.view(agent, kind).ok_or(Status::NotFound)?;
+        view.resources.get(number).copied().ok_or(Status::NotFound)
+    }
+
+    /// The agent's number of a resource.
+    #[must_use]
+    pub fn number(&self, agent: AgentId, kind: Kind, index: usize) -> Option<u32> {
+        self.view(agent, kind)?
+            .numbers
+            .get(index)
+            .copied()
+            .flatten()
+    }
+
+    /// What an agent may do with a resource.
+    #[must_use]
+    pub fn right(&self, agent: AgentId, kind: Kind, index: usize) -> Option<Right> {
+        self.view(agent, kind)?.rights.get(index).copied()
+    }
+
+    /// Changes an agent's access while it runs. The agent's numbers stay, so nothing appears or
+    /// disappears.
+    ///
+    /// # Errors
+    /// [`Status::InvalidParameters`] for a change from or to invisible, or a second exclusive.
+    pub fn change(
+        &mut self,
+        agent: AgentId,
+        kind: Kind,
+        index: usize,
+        access: Access,
+    ) -> Result<(), Status> {
+        let other_has_it = (0..self.agents.len()).map(AgentId::new).any(|other| {
+            other != agent
+                && self
+                    .right(other, kind, index)
+                    .is_some_and(|right| right.access == Access::Exclusive)
+        });
+        let right = self.right_mut(agent, kind, index).ok_or(Status::NotFound)?;
+        let hides = access == Access::Invisible || right.access == Access::Invisible;
+        if hides || (access == Access::Exclusive && other_has_it) {
+            return Err(Status::InvalidParameters);
+        }
+        right.access = access;
+        self.settle_exclusive(kind);
+        Ok(())
+    }
+
+    /// BASE_SET_DEVICE_PERMISSIONS and, with a kind, BASE_SET_PROTOCOL_PERMISSIONS.
+    ///
+    /// # Errors
+    /// [`Status::NotFound`] for an unknown agent or device.
+    pub fn permit(
+        &mut self,
+        agent: AgentId,
+        device: u32,
+        kind: Option<Kind>,
+        allowed: bool,
+    ) -> Result<(), Status> {
+        if agent.index() >= self.agents.len() {
+            return Err(Status::NotFound);
+        }
+        let device = usize::try_from(device).map_err(|_| Status::NotFound)?;
+        let members = self
+            .devices
+            .get(device)
+            .ok_or(Status::NotFound)?
+            .members
+            .clone();
+        for (of, index) in members {
+            if kind.is_some_and(|kind| kind != of) {
+                continue;
+            }
+            if let Some(right) = self.right_mut(agent, of, index) {
+                match kind {
+                    Some(_) => right.protocol_denied = !allowed,
+                    None => right.device_denied = !allowed,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives back all that was taken away by [`Policy::permit`].
+    pub fn restore(&mut self, agent: AgentId) {
+        if let Some(views) = self.agents.get_mut(agent.index()) {
+            for right in views.iter_mut().flat_map(|view| &mut view.rights) {
+                right.device_denied = false;
+                right.protocol_denied = false;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy() -> Policy {
+        let group = DeviceGroup {
+            name: "display".into(),
+            members: vec![(Kind::Clock, 1)],
+        };
+        let mut policy = Policy::new(2, vec![group]);
+        let right = |access| Right::new(access, Limits::NONE);
+        let first = [Access::Invisible, Access::Set, Access::Read]
+            .map(right)
+            .to_vec();
+        let second = [Access::Set, Access::Exclusive, Access::Set]
+            .map(right)
+            .to_vec();
+        policy.grant(AgentId::new(0), Kind::Clock, first);
+        policy.grant(AgentId::new(1), Kind::Clock, second);
+        policy
+    }
+
+    #[test]
+    fn an_agent_counts_only_what_it_sees() {
+        let (policy, agent) = (policy(), AgentId::new(0));
+        assert_eq!(policy.visible(agent, Kind::Clock), 2);
+        assert_eq!(policy.resolve(agent, Kind::Clock, 0), Ok(1));
+        assert_eq!(policy.resolve(agent, Kind::Clock, 2), Err(Status::NotFound));
+        assert_eq!(
+            policy.resolve(agent, Kind::Sensor, 0),
+            Err(Status::NotFound)
+        );
+        assert_eq!(policy.number(agent, Kind::Clock, 0), None);
+        assert_eq!(policy.number(agent, Kind::Clock, 2), Some(1));
+    }
+
+    #[test]
+    fn what_one_has_alone_nobody_else_may_change_until_it_is_given_up() {
+        let mut policy = policy();
+        let (first, second) = (AgentId::new(0), AgentId::new(1));
+        assert!(!policy.right(first, Kind::Clock, 1).unwrap().may_set());
+        assert!(policy.right(second, Kind::Clock, 1).unwrap().may_set());
+        let again = policy.change(first, Kind::Clock, 1, Access::Exclusive);
+        assert_eq!(again, Err(Status::InvalidParameters));
+        policy.change(second, Kind::Clock, 1, Access::Read).unwrap();
+        assert!(policy.right(first, Kind::Clock, 1).unwrap().may_set());
+    }
+
+    #[test]
+    fn a_device_that_was_taken_away_can_be_given_back() {
+        let mut policy = policy();
+        let agent = AgentId::new(1);
+        policy.permit(agent, 0, None, false).unwrap();
+        assert!(!policy.right(agent, Kind::Clock, 1).unwrap().may_read());
+        assert!(policy.right(agent, Kind::Clock, 0).unwrap().may_set());
+        policy.permit(agent, 0, Some(Kind::Clock), false).unwrap();
+        policy.permit(agent, 0, None, true).unwrap();
+        assert!(!policy.right(agent, Kind::Clock, 1).unwrap().may_read());
+        policy.restore(agent);
+        assert!(policy.right(agent, Kind::Clock, 1).unwrap().may_set());
+        assert_eq!(policy.permit(agent, 1, None, true), Err(Status::NotFound));
+    }
+
+    #[test]
+    fn nothing_appears_or_disappears_while_a_guest_runs() {
+        let mut policy = policy();
+        for (index, access) in [(0, Access::Set), (1, Access::Invisible)] {
+            let changed = policy.change(AgentId::new(0), Kind::Clock, index, access);
+            assert_eq!(changed, Err(Status::InvalidParameters));
+        }
+    }
+}

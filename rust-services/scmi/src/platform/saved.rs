@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! What agents want, as bytes: it outlives the service in the keeper's record, so that a clock does
+//! not stop because the service was restarted.
+//!
+//! One function lists what is saved, and both saves and restores it: the two cannot differ. All
+//! words are variable-length; a platform of hundreds of resources takes a few kilobytes.
+
+use std::time::Duration;
+
+use crate::platform::{AgentId, Kind, Platform, SensorConfig, Votes};
+
+/// The layout below. Another one is not restored.
+const VERSION: u64 = 1;
+
+/// Reads or writes words.
+enum Codec<'a> {
+    Write(&'a mut Vec<u8>),
+    Read(&'a [u8]),
+}
+
+impl Codec<'_> {
+    /// Writes `word`, or replaces it by what was written. `None` at the end of what was written.
+    fn word(&mut self, word: &mut u64) -> Option<()> {
+        match self {
+            Self::Write(bytes) => {
+                let mut rest = *word;
+                loop {
+                    let low = rest.to_le_bytes()[0] & 0x7f;
+                    rest >>= 7;
+                    if rest == 0 {
+                        bytes.push(low);
+                        return Some(());
+                    }
+                    bytes.push(low | 0x80);
+                }
+            }
+            Self::Read(bytes) => {
+                let mut value = 0_u64;
+                for shift in (0..64_u32).step_by(7) {
+                    let (byte, rest) = bytes.split_first()?;
+                    *bytes = rest;
+                    value |= u64::from(*byte & 0x7f).checked_shl(shift).unwrap_or(0);
+                    if byte & 0x80 == 0 {
+                        *word = value;
+                        return Some(());
+                    }
+                }
+                None
+            }
+        }
+    }
+
+    fn votes<T: Copy>(
+        &mut self,
+        votes: &mut Votes<T>,
+        agents: usize,
+        out: impl Fn(T) -> u64,
+        back: impl Fn(u64) -> Option<T>,
+    ) -> Option<()> {
+        for slot in votes.slots().iter_mut().take(agents) {
+            let mut present = u64::from(slot.is_some());
+            self.word(&mut present)?;
+            if present != 0 {
+                let mut word = slot.map_or(0, &out);
+                self.word(&mut word)?;
+                *slot = back(word);
+            } else {
+                *slot = None;
+            }
+        }
+        Some(())
+    }
+
+    fn set(&mut self, votes: &mut Votes<()>, agents: usize) -> Option<()> {
+        self.votes(votes, agents, |()| 0, |_| Some(()))
+    }
+
+    fn small(&mut self, votes: &mut Votes<u32>, agents: usize) -> Option<()> {
+        self.votes(votes, agents, u64::from, |word| u32::try_from(word).ok())
+    }
+}
+
+impl Platform {
+    /// Appends what agents want to `bytes`.
+    pub fn save(&mut self, bytes: &mut Vec<u8>) {
+        // Writing cannot end early.
+        let _ = self.exchange(&mut Codec::Write(bytes));
+    }
+
+    /// Takes over what [`Platform::save`] wrote for a platform of the same configuration. Reports
+    /// of sensors go on from `now`. Whether it was; if not, nobody wants anything.
+    pub fn restore(&mut self, bytes: &[u8], now: Duration) -> bool {
+        let restored = self.exchange(&mut Codec::Read(bytes)).is_some();
+        for agent in (0..self.agents.len()).map(AgentId::new) {
+            if !restored {
+                self.release(agent, now);
+            }
+            for of in &mut self.sensors {
+                if of.reports.of(agent).is_some() {
+                    let next = of.interval(agent).map(|i| now.saturating_add(i.duration()));
+                    of.reports.set(agent, next);
+                }
+            }
+        }
+        for sensor in 0..self.sensors.len() {
+            self.plan_trips(sensor, now);
+        }
+        restored
+    }
+
+    /// Names and order of all resources and agents in one number.
+    fn fingerprint(&self) -> u64 {
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        let mut add = |text: &str| {
+            for byte in text.bytes().chain([0]) {
+                hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+            }
+        };
+        for kind in Kind::ALL {
+            add(kind.word());
+            for index in 0..self.count(kind) {
+                add(self.name(kind, index).unwrap_or_default());
+            }
+        }
+        for agent in &self.agents {
+            add(&agent.name);
+        }
+        hash
+    }
+
+    fn exchange(&mut self, codec: &mut Codec<'_>) -> Option<()> {
+        for expected in [VERSION, self.fingerprint()] {
+            let mut word = expected;
+            codec.word(&mut word)?;
+            if word != expected {
+                return None;
+            }
+        }
+        let agents = self.agents.len();
+        for agent in &mut self.agents {
+            let mut flags = u64::from(agent.system_notify) | u64::from(agent.error_notify) << 1;
+            codec.word(&mut flags)?;
+            agent.system_notify = flags & 1 != 0;
+            agent.error_notify = flags & 2 != 0;
+        }
+        for of in &mut self.power {
+            codec.set(&mut of.on, agents)?;
+            codec.set(&mut of.notify, agents)?;
+        }
+        for of in &mut self.performance {
+            codec.small(&mut of.level_votes, agents)?;
+            codec.votes(
+                &mut of.limit_votes,
+                agents,
+                |(least, most)| u64::from(least) | u64::from(most) << 32,
+                |word| Some((low(word), low(word >> 32))),
+            )?;
+            codec.set(&mut of.notify_limits, agents)?;
+            codec.set(&mut of.notify_level, agents)?;
+        }
+        for of in &mut self.clocks {
+            codec.set(&mut of.on, agents)?;
+            codec.votes(&mut of.rate_votes, agents, |rate| rate, Some)?;
+            codec.small(&mut of.parent_votes, agents)?;
+            codec.small(&mut of.duty, agents)?;
+            codec.small(&mut of.phase, agents)?;
+            codec.set(&mut of.notify, agents)?;
+            codec.set(&mut of.notify_requests, agents)?;
+        }
+        for of in &mut self.sensors {
+            codec.votes(&mut of.reports, agents, |_| 0, |_| Some(Duration::ZERO))?;
+            codec.votes(
+                &mut of.configs,
+                agents,
+                |config: SensorConfig| {
+                    u64::from(config.enabled)
+                        | u64::from(config.timestamps) << 1
+                        | u64::from(config.interval) << 2
+                },
+                |word| {
+                    Some(SensorConfig {
+                        enabled: word & 1 != 0,
+                        timestamps: word & 2 != 0,
+                        interval: low(word >> 2),
+                    })
+                },
+            )?;
+            of.exchange_trips(|word| codec.word(word))?;
+            codec.set(&mut of.notify_trips, agents)?;
+        }
+        for of in &mut self.resets {
+            codec.set(&mut of.asserted, agents)?;
+            codec.set(&mut of.notify, agents)?;
+        }
+        for of in &mut self.voltages {
+            codec.set(&mut of.on, agents)?;
+            codec.votes(
+                &mut of.level_votes,
+                agents,
+                |level| u64::from(u32::from_le_bytes(level.to_le_bytes())),
+                |word| Some(i32::from_le_bytes(low(word).to_le_bytes())),
+            )?;
+        }
+        for of in &mut self.powercaps {
+            codec.small(&mut of.cap_votes, agents)?;
+            codec.set(&mut of.notify, agents)?;
+        }
+        Some(())
+    }
+}
+
+/// The low half of a word.
+fn low(word: u64) -> u32 {
+    let [a, b, c, d, ..] = word.to_le_bytes();
+    u32::from_le_bytes([a, b, c, d])
+}
