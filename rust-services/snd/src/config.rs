@@ -22,12 +22,16 @@ use agl_virtio_service::config::{Problems, Validate};
 use serde::Deserialize;
 
 use crate::backend::Role;
+use crate::backend::channels::Maps;
 use crate::backend::file::{FileConfig, SourceConfig};
 use crate::format::{Format, Rate};
 use crate::policy::{StepBack, VOLUME_MAX};
 use crate::wire::{CHMAP_MAX_POSITIONS, Direction, position};
 
 mod defaults;
+mod servers;
+
+pub use servers::{AlsaConfig, GstreamerConfig};
 
 /// Most streams of a device: each has a thread of its own.
 pub const MOST_STREAMS: usize = 64;
@@ -99,6 +103,10 @@ pub enum BackendConfig {
     File(FileConfig),
     /// Nowhere: what is played is read and forgotten, what is recorded is silence.
     Null(NullConfig),
+    /// A card or a sound server, through alsa-lib.
+    Alsa(AlsaConfig),
+    /// Any GStreamer pipeline.
+    Gstreamer(GstreamerConfig),
 }
 
 /// The `null` back end's options.
@@ -228,6 +236,20 @@ impl Validate for StreamConfig {
                 format!("sources.{index}.tone"),
                 "a source is a file or a tone",
                 "either input or tone",
+            );
+        }
+        match &self.backend {
+            BackendConfig::Alsa(alsa) => alsa.validate(self.sources.len(), problems),
+            BackendConfig::Gstreamer(pipes) => pipes.validate(self.sources.len(), problems),
+            BackendConfig::File(_) | BackendConfig::Null(_) => {}
+        }
+        // A wrong PCM name or pipeline is known before anything is started.
+        if let Err(error) = crate::device::backend(self, &Maps::default()) {
+            problems.require(
+                false,
+                "backend",
+                error.to_string(),
+                "a name that aplay -L lists, or a pipeline that gst-launch-1.0 takes",
             );
         }
         if let BackendConfig::File(file) = &self.backend {

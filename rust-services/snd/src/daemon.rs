@@ -72,7 +72,7 @@ pub enum SndError {
 impl ExitReason for SndError {
     fn exit(&self) -> Exit {
         match self {
-            Self::Device(DeviceError::Formats { .. }) => Exit::Config,
+            Self::Device(DeviceError::Formats { .. } | DeviceError::Backend { .. }) => Exit::Config,
             Self::Device(_) | Self::Thread(_) => Exit::Os,
             Self::Server(ServerError::Record(_) | ServerError::OtherDevice { .. }) => Exit::Usage,
             Self::Server(_) => Exit::Os,
@@ -162,7 +162,6 @@ fn server(
     let (sandbox, priority) = (service.sandbox.clone(), config.realtime_priority);
     let options = ServerOptions {
         record: record.transpose().map_err(ServerError::from)?,
-        directory: Some(service.directory.path().to_owned()),
         prepare_thread: Arc::new(move |name| {
             if priority > 0 {
                 log::info!("thread {name}: {}", realtime::enter(priority));

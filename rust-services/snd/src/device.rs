@@ -8,16 +8,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use virtio_device::{Device, QueueSpec, ThreadPlan};
 use zerocopy::IntoBytes;
 
+use crate::backend::channels::Maps;
 use crate::backend::file::FileBackend;
 use crate::backend::runner::{InputRunner, OutputRunner, Prepare};
-use crate::backend::{Backend, Pacing, StreamIdentity};
-use crate::config::{BackendConfig, SndConfig, StreamConfig};
+use crate::backend::{Backend, BackendError, Pacing, StreamIdentity};
+use crate::config::{AlsaConfig, BackendConfig, GstreamerConfig, SndConfig, StreamConfig};
 use crate::controls::{Control, controls};
 use crate::handler::{Parts, SoundHandler};
 use crate::panel::{Panel, StreamKnobs};
 use crate::stream::{End, Stream};
 use crate::topology::{chmap_infos, config_space, pcm_info};
-use crate::wire::{Direction, F_CTLS, queue};
+use crate::wire::{ChmapInfo, Direction, F_CTLS, queue};
 
 /// Virtio device id of a sound device.
 const ID: u32 = 25;
@@ -57,6 +58,14 @@ pub enum DeviceError {
         stream: String,
         /// Name of the back end.
         backend: &'static str,
+    },
+    /// The back end refuses its options.
+    #[error("the stream {stream}: {source}")]
+    Backend {
+        /// Name of the stream.
+        stream: String,
+        /// What is wrong.
+        source: BackendError,
     },
 }
 
@@ -106,7 +115,8 @@ impl SoundDevice {
                 index: u32::try_from(index).unwrap_or(u32::MAX),
                 role: settings.role,
             };
-            let (possible, pacing, end) = end_of(settings, &identity, prepare)?;
+            let (possible, pacing, end) =
+                end_of(settings, &maps_of(config, settings), &identity, prepare)?;
             let offer = pcm_info(settings, possible, config.polling);
             if offer.formats.get() == 0 {
                 return Err(DeviceError::Formats {
@@ -150,12 +160,29 @@ impl SoundDevice {
 /// What the null back end takes: everything.
 const EVERY_FORMAT: u64 = u64::MAX;
 
+/// The channel maps that the driver is told of for this stream.
+fn maps_of(config: &SndConfig, settings: &StreamConfig) -> Maps {
+    let maps = chmap_infos(config).into_iter().filter(|map| {
+        map.hda_fn_nid.get() == settings.device && map.direction == settings.direction as u8
+    });
+    let positions = |map: ChmapInfo| {
+        let channels = usize::from(map.channels);
+        map.positions.into_iter().take(channels).collect()
+    };
+    Maps::new(maps.map(positions).collect())
+}
+
 fn end_of(
     settings: &StreamConfig,
+    maps: &Maps,
     identity: &StreamIdentity,
     prepare: &Prepare,
 ) -> Result<(u64, Pacing, End), DeviceError> {
-    let Some(backend) = backend(settings) else {
+    let made = backend(settings, maps).map_err(|source| DeviceError::Backend {
+        stream: settings.name.clone(),
+        source,
+    })?;
+    let Some(backend) = made else {
         let pace = matches!(&settings.backend, BackendConfig::Null(null) if null.pace);
         let pacing = if pace { Pacing::Clock } else { Pacing::AtOnce };
         return Ok((EVERY_FORMAT, pacing, End::Null));
@@ -179,20 +206,72 @@ fn end_of(
 }
 
 /// The configured back end; `None` for the one that is nothing.
-fn backend(settings: &StreamConfig) -> Option<Box<dyn Backend>> {
-    match &settings.backend {
+///
+/// # Errors
+/// When it is not built in, or its options cannot work.
+pub(crate) fn backend(
+    settings: &StreamConfig,
+    maps: &Maps,
+) -> Result<Option<Box<dyn Backend>>, BackendError> {
+    Ok(match &settings.backend {
         BackendConfig::Null(_) => None,
         BackendConfig::File(file) => Some(Box::new(FileBackend {
             config: file.clone(),
             sources: settings.source_list(),
         })),
-    }
+        BackendConfig::Alsa(alsa) => Some(alsa_backend(alsa, maps)?),
+        BackendConfig::Gstreamer(pipes) => {
+            Some(gstreamer_backend(pipes, settings.direction, maps)?)
+        }
+    })
+}
+
+#[cfg(feature = "alsa")]
+fn alsa_backend(config: &AlsaConfig, maps: &Maps) -> Result<Box<dyn Backend>, BackendError> {
+    use crate::backend::alsa::Alsa;
+    Ok(Box::new(Alsa::new(
+        config.names(),
+        config.target_ms,
+        maps.clone(),
+    )?))
+}
+
+#[cfg(not(feature = "alsa"))]
+fn alsa_backend(_: &AlsaConfig, _: &Maps) -> Result<Box<dyn Backend>, BackendError> {
+    Err(BackendError::NotBuilt("alsa"))
+}
+
+#[cfg(feature = "gstreamer")]
+fn gstreamer_backend(
+    config: &GstreamerConfig,
+    direction: Direction,
+    maps: &Maps,
+) -> Result<Box<dyn Backend>, BackendError> {
+    use crate::backend::gstreamer::Gstreamer;
+    let texts = config.descriptions();
+    Ok(Box::new(Gstreamer::new(
+        texts,
+        direction,
+        config.latency_ms,
+        maps.clone(),
+    )?))
+}
+
+#[cfg(not(feature = "gstreamer"))]
+fn gstreamer_backend(
+    _: &GstreamerConfig,
+    _: Direction,
+    _: &Maps,
+) -> Result<Box<dyn Backend>, BackendError> {
+    Err(BackendError::NotBuilt("gstreamer"))
 }
 
 fn backend_name(backend: &BackendConfig) -> &'static str {
     match backend {
         BackendConfig::File(_) => "file",
         BackendConfig::Null(_) => "null",
+        BackendConfig::Alsa(_) => "alsa",
+        BackendConfig::Gstreamer(_) => "gstreamer",
     }
 }
 

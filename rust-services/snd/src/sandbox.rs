@@ -12,6 +12,16 @@ use crate::wire::Direction;
 pub(crate) fn allow(stream: &StreamConfig, policy: &mut Policy) {
     match &stream.backend {
         BackendConfig::Null(_) => {}
+        BackendConfig::Alsa(_) => allow_servers(policy),
+        BackendConfig::Gstreamer(pipes) => {
+            allow_servers(policy);
+            policy
+                .read_only("/usr/share")
+                .read_write(home(".cache/gstreamer-1.0"));
+            for path in &pipes.paths {
+                policy.read_write(path);
+            }
+        }
         BackendConfig::File(file) => {
             if stream.direction == Direction::Output {
                 let folder = directory(&file.path);
@@ -28,4 +38,42 @@ pub(crate) fn allow(stream: &StreamConfig, policy: &mut Policy) {
             }
         }
     }
+}
+
+/// Cards, sound servers, and what their libraries read to find them.
+fn allow_servers(policy: &mut Policy) {
+    policy
+        .read_write("/dev/snd")
+        .read_write("/dev/shm")
+        .read_only("/proc")
+        .read_only("/sys");
+    for folder in ["alsa", "asound.conf", "pipewire", "pulse", "machine-id"] {
+        policy.read_only(format!("/etc/{folder}"));
+    }
+    for folder in ["alsa", "pipewire", "spa-0.2"] {
+        policy.read_only(format!("/usr/share/{folder}"));
+    }
+    for file in [
+        ".asoundrc",
+        ".config/alsa",
+        ".config/pipewire",
+        ".config/pulse",
+    ] {
+        policy.read_only(home(file));
+    }
+    for variable in ["XDG_RUNTIME_DIR", "PIPEWIRE_RUNTIME_DIR"] {
+        if let Some(folder) = std::env::var_os(variable) {
+            policy.read_write(folder);
+        }
+    }
+    if let Some(folder) = std::env::var_os("XDG_CONFIG_HOME") {
+        policy.read_only(folder);
+    }
+}
+
+/// A file of the user that the service runs as.
+fn home(file: &str) -> std::path::PathBuf {
+    std::env::var_os("HOME")
+        .map_or_else(|| "/".into(), std::path::PathBuf::from)
+        .join(file)
 }

@@ -13,6 +13,7 @@
 //! A PCM that refuses a format, rate or number of channels is opened once more behind alsa-lib's
 //! converting plugin `plug`. Names that begin with `hw:` mean the bare card and are never converted.
 
+use super::channels::Maps;
 use super::{Backend, BackendError, Input, Output, Pacing, StreamIdentity};
 use crate::format::Format;
 
@@ -23,6 +24,9 @@ mod playback;
 
 /// Stock that is kept in a card or server when the configuration does not say, in milliseconds.
 pub const DEFAULT_TARGET_MS: u32 = 20;
+/// Longest piece that a stream hands over at once, in milliseconds. The stock is steered by how
+/// large it is just after a piece, and must not be used up just before the next.
+const PIECE_MS: u32 = 20;
 
 /// A PCM for one stream.
 #[derive(Clone, Debug)]
@@ -30,23 +34,19 @@ pub struct Alsa {
     /// One PCM; for an input stream, one for each source.
     pcms: Vec<String>,
     target_ms: u32,
-    positions: Vec<u8>,
+    maps: Maps,
 }
 
 impl Alsa {
     /// A stream that plays to or records from the PCM of this name, which may hold `{guest}`,
     /// `{device}`, `{stream}` and `{role}`. An input stream with several sources has a name for each
-    /// of them. `target_ms` is the stock to keep (1 to 1000 ms), `positions` the channel map of the
-    /// stream (`VIRTIO_SND_CHMAP_*`), empty when it has none.
+    /// of them. `target_ms` is the stock to keep (1 to 1000 ms), `maps` the channel maps of the
+    /// stream.
     ///
     /// # Errors
     /// When a name can be none. Whether there is such a PCM is only seen when it is opened: a server
     /// may come later than this service.
-    pub fn new(
-        pcms: Vec<String>,
-        target_ms: u32,
-        positions: Vec<u8>,
-    ) -> Result<Self, BackendError> {
+    pub fn new(pcms: Vec<String>, target_ms: u32, maps: Maps) -> Result<Self, BackendError> {
         let refuse = |name: &str, reason: &str| BackendError::Device {
             device: format!("ALSA PCM \"{name}\""),
             reason: reason.to_owned(),
@@ -63,7 +63,7 @@ impl Alsa {
         Ok(Self {
             pcms,
             target_ms: target_ms.clamp(1, 1000),
-            positions,
+            maps,
         })
     }
 
@@ -91,7 +91,7 @@ impl Backend for Alsa {
 
     fn pacing(&self) -> Pacing {
         Pacing::Device {
-            target_ms: self.target_ms,
+            target_ms: self.target_ms.saturating_add(PIECE_MS),
         }
     }
 
@@ -100,7 +100,7 @@ impl Backend for Alsa {
         Box::new(playback::Playback::new(
             name,
             self.target_ms,
-            self.positions.clone(),
+            self.maps.clone(),
         ))
     }
 
@@ -108,7 +108,7 @@ impl Backend for Alsa {
         Box::new(capture::Capture::new(
             self.names(stream),
             self.target_ms,
-            self.positions.clone(),
+            self.maps.clone(),
         ))
     }
 }

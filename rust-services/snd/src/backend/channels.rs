@@ -2,6 +2,31 @@
 
 //! The order of channels in a frame, where a guest's and a server's differ.
 
+use crate::wire::position;
+
+/// The channel maps that the driver of a stream was told of: positions as `VIRTIO_SND_CHMAP_*`.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Maps(Vec<Vec<u8>>);
+
+impl Maps {
+    /// These maps, of which the first that fits is taken.
+    #[must_use]
+    pub fn new(maps: Vec<Vec<u8>>) -> Self {
+        Self(maps)
+    }
+
+    /// The positions of a stream of so many channels: those of its map, or the usual ones of ALSA,
+    /// or none.
+    #[must_use]
+    pub fn of(&self, channels: u8) -> Vec<u8> {
+        let configured = self.0.iter().find(|map| map.len() == usize::from(channels));
+        configured.cloned().unwrap_or_else(|| {
+            let usual = position::standard(channels).iter();
+            usual.filter_map(|name| position::from_name(name)).collect()
+        })
+    }
+}
+
 /// A change of the order of samples in each frame.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Reorder {
@@ -77,6 +102,15 @@ mod tests {
             back.apply(&mut moved, width);
             assert_eq!(moved, frames);
         }
+    }
+
+    #[test]
+    fn a_stream_has_the_map_of_its_channels_or_the_usual_one() {
+        let maps = Maps::new(vec![vec![3, 4, 8], vec![4, 3]]);
+        assert_eq!(maps.of(3), [3, 4, 8]);
+        assert_eq!(maps.of(2), [4, 3]);
+        assert_eq!(maps.of(6), ALSA);
+        assert_eq!(Maps::default().of(2), [3, 4]);
     }
 
     #[test]

@@ -14,8 +14,10 @@
 
 use gstreamer as gst;
 
+use super::channels::Maps;
 use super::{Backend, BackendError, Input, Output, Pacing, Role, StreamIdentity, placeholder};
 use crate::format::Format;
+use crate::wire::Direction;
 
 mod caps;
 mod capture;
@@ -33,24 +35,14 @@ pub struct Gstreamer {
     /// One description; for an input stream, one for each source.
     descriptions: Vec<String>,
     latency_ms: u32,
-    positions: Vec<u8>,
-}
-
-/// Which way the sound goes.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Direction {
-    /// From the guest into the pipeline.
-    Output,
-    /// From the pipeline to the guest.
-    Input,
+    maps: Maps,
 }
 
 impl Gstreamer {
     /// A stream that plays into or records from this pipeline, which may hold `{guest}`, `{device}`,
     /// `{stream}` and `{role}`. An input stream with several sources has a pipeline for each of
     /// them. `latency_ms` is how late a frame may come and still be played in its place (1 to
-    /// 1000 ms), `positions` the channel map of the stream (`VIRTIO_SND_CHMAP_*`), empty when it has
-    /// none.
+    /// 1000 ms), `maps` the channel maps of the stream.
     ///
     /// Builds the pipelines once, without running them. It also loads their plug-ins, so it belongs
     /// before the sandbox.
@@ -61,7 +53,7 @@ impl Gstreamer {
         descriptions: Vec<String>,
         direction: Direction,
         latency_ms: u32,
-        positions: Vec<u8>,
+        maps: Maps,
     ) -> Result<Self, BackendError> {
         gst::init().map_err(|error| BackendError::Device {
             device: "GStreamer".to_owned(),
@@ -87,7 +79,7 @@ impl Gstreamer {
         Ok(Self {
             descriptions,
             latency_ms: latency_ms.clamp(1, 1000),
-            positions,
+            maps,
         })
     }
 
@@ -124,14 +116,14 @@ impl Backend for Gstreamer {
         Box::new(playback::Playback::new(
             description,
             self.latency_ms,
-            self.positions.clone(),
+            self.maps.clone(),
         ))
     }
 
     fn input(&self, stream: &StreamIdentity) -> Box<dyn Input> {
         Box::new(capture::Capture::new(
             self.of_stream(stream),
-            self.positions.clone(),
+            self.maps.clone(),
         ))
     }
 }

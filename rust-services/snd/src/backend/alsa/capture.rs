@@ -8,6 +8,7 @@ use alsa::Direction;
 use alsa::pcm::State;
 use rustix::io::Errno;
 
+use super::super::channels::Maps;
 use super::super::{BackendError, Input, Opening};
 use super::negotiate::{self, Opened, count, device, said};
 use crate::format::Params;
@@ -16,15 +17,13 @@ use crate::format::Params;
 const FRAMES_MS: u32 = 50;
 /// A PCM that gives nothing for so long while it runs is taken for lost.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// The PCM's buffer is as many times larger than the usual delay: a late thread loses nothing.
-const RESERVE: u64 = 4;
 
 pub(super) struct Capture {
     /// A PCM for each source.
     names: Vec<String>,
     source: usize,
     target_ms: u32,
-    positions: Vec<u8>,
+    maps: Maps,
     open: Option<Open>,
     /// Parameters while the stream is prepared, to open another source with.
     params: Option<Params>,
@@ -38,12 +37,12 @@ struct Open {
 }
 
 impl Capture {
-    pub(super) fn new(names: Vec<String>, target_ms: u32, positions: Vec<u8>) -> Self {
+    pub(super) fn new(names: Vec<String>, target_ms: u32, maps: Maps) -> Self {
         Self {
             names,
             source: 0,
             target_ms,
-            positions,
+            maps,
             open: None,
             params: None,
             overruns: 0,
@@ -74,13 +73,13 @@ impl Capture {
     }
 
     fn open_source(&mut self, params: &Params) -> Result<(), BackendError> {
-        let stock = params.frames_in(self.target_ms).saturating_mul(RESERVE);
+        let stock = params.frames_in(self.target_ms);
         let opened = negotiate::open(
             self.name(),
             Direction::Capture,
             params,
             stock,
-            &self.positions,
+            &self.maps.of(params.channels),
         )?;
         self.open = Some(Open {
             opened,

@@ -15,6 +15,9 @@ use crate::format::{Format, Params};
 /// Shortest period asked of a PCM: a sound server wakes up once for each.
 const SHORTEST_PERIOD: u64 = 64;
 
+/// What a PCM's buffer can hold beyond twice the stock, in milliseconds.
+const LONGEST_WAY_MS: u32 = 160;
+
 /// An open PCM: parameters set, prepared, not started.
 pub(super) struct Opened {
     pub(super) pcm: PCM,
@@ -126,16 +129,16 @@ fn set_hardware(pcm: &PCM, params: &Params, stock: u64) -> Result<(u64, u64), Re
         .map_err(refused(format!("{channels} channels")))?;
     hw.set_rate(hertz, ValueOr::Nearest)
         .map_err(refused(format!("{hertz} Hz")))?;
-    let period = (stock / 4).max(SHORTEST_PERIOD);
+    // PipeWire's plugin hands over no more than a few periods at a time, however large the bites are
+    // that the server wants: shorter ones would starve it.
+    let period = (stock / 2).max(SHORTEST_PERIOD);
     let period = hw
         .set_period_size_near(frames(period), ValueOr::Nearest)
         .map_err(refused(format!("periods of {period} frames")))?;
-    // Room for the stock, and for the driver's periods to arrive late and two at once.
-    let driver = params.frames(usize::try_from(params.period_bytes).unwrap_or(0));
+    // Room for the stock with the largest reserve, and for pieces that come late and two at once.
     let buffer = stock
-        .saturating_mul(4)
-        .max(stock.saturating_add(driver.saturating_mul(2)))
-        .min(params.frames_in(2000));
+        .saturating_mul(2)
+        .saturating_add(params.frames_in(LONGEST_WAY_MS));
     let buffer = hw
         .set_buffer_size_near(frames(buffer))
         .map_err(refused(format!("a buffer of {buffer} frames")))?;

@@ -8,6 +8,7 @@ use alsa::Direction;
 use alsa::pcm::{PCM, State};
 use rustix::io::Errno;
 
+use super::super::channels::Maps;
 use super::super::{BackendError, Opening, Output};
 use super::negotiate::{self, Opened, count, device, said};
 use crate::format::Params;
@@ -17,15 +18,22 @@ const ROOM_MS: u32 = 20;
 /// A PCM that takes nothing for so long while it runs is taken for lost: what lies in its buffer
 /// would be played late and stale.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// By how much the stock grows each time it was too small, and by how much in all.
+const STEP_MS: u32 = 10;
+const LARGEST_RESERVE_MS: u32 = 100;
 /// The rest of a stream is waited for no longer than this.
 const LONGEST_REST: Duration = Duration::from_millis(1500);
 
 pub(super) struct Playback {
     name: String,
     target_ms: u32,
-    positions: Vec<u8>,
+    maps: Maps,
     open: Option<Open>,
     underruns: u64,
+    /// Milliseconds beyond the configured stock: a sound server that takes large bites at once, as
+    /// PipeWire does inside a virtual machine, needs more than a card does. Learnt from under-runs,
+    /// and kept for as long as the service runs.
+    reserve_ms: u32,
 }
 
 struct Open {
@@ -41,13 +49,14 @@ struct Open {
 }
 
 impl Playback {
-    pub(super) fn new(name: String, target_ms: u32, positions: Vec<u8>) -> Self {
+    pub(super) fn new(name: String, target_ms: u32, maps: Maps) -> Self {
         Self {
             name,
             target_ms,
-            positions,
+            maps,
             open: None,
             underruns: 0,
+            reserve_ms: 0,
         }
     }
 
@@ -67,12 +76,22 @@ impl Playback {
         result.map_err(|error| self.lost(said(error)))
     }
 
+    /// Keeps a larger stock from now on.
+    fn grow(&mut self) {
+        let larger = self.reserve_ms.saturating_add(STEP_MS);
+        self.reserve_ms = larger.min(LARGEST_RESERVE_MS);
+        if let Some(open) = self.open.as_mut() {
+            open.keep(self.target_ms.saturating_add(self.reserve_ms));
+        }
+    }
+
     /// Gets going again after what `error` says, or tells that the PCM is gone.
     fn recover(&mut self, error: alsa::Error) -> Result<(), BackendError> {
         match Errno::from_raw_os_error(error.errno()) {
             // It ran dry.
             Errno::PIPE => {
                 self.underruns = self.underruns.saturating_add(1);
+                self.grow();
                 // The first, and then ever more rarely: a host that is always late fills no journal.
                 if self.underruns.is_power_of_two() {
                     log::warn!("{} ran dry ({} times)", device(&self.name), self.underruns);
@@ -99,6 +118,16 @@ impl Playback {
 }
 
 impl Open {
+    /// Sets the stock.
+    fn keep(&mut self, milliseconds: u32) {
+        // A PCM that takes large bites needs two of them, whatever is configured.
+        self.stock = self
+            .params
+            .frames_in(milliseconds)
+            .max(self.opened.period.saturating_mul(2))
+            .min(self.opened.buffer);
+    }
+
     fn pcm(&self) -> &PCM {
         &self.opened.pcm
     }
@@ -153,29 +182,26 @@ impl Open {
 impl Output for Playback {
     fn open(&mut self, params: &Params, _opening: Opening) -> Result<(), BackendError> {
         self.close();
-        let stock = params.frames_in(self.target_ms);
         let opened = negotiate::open(
             &self.name,
             Direction::Playback,
             params,
-            stock,
-            &self.positions,
+            params.frames_in(self.target_ms),
+            &self.maps.of(params.channels),
         )?;
-        // A PCM that takes large bites needs two of them to never run dry.
-        let stock = stock
-            .max(opened.period.saturating_mul(2))
-            .min(opened.buffer);
         let mut silence = vec![0; params.bytes(opened.buffer)];
         params.fill_silence(&mut silence);
-        self.open = Some(Open {
+        let mut open = Open {
             opened,
             params: *params,
-            stock,
+            stock: 0,
             silence,
             reordered: Vec::new(),
             running: false,
             taken: Instant::now(),
-        });
+        };
+        open.keep(self.target_ms.saturating_add(self.reserve_ms));
+        self.open = Some(open);
         Ok(())
     }
 
@@ -206,7 +232,13 @@ impl Output for Playback {
     }
 
     fn delay(&mut self) -> u64 {
-        self.open.as_ref().map_or(0, Open::delay)
+        // The stream keeps this at the configured target; the reserve comes on top.
+        self.open.as_ref().map_or(0, |open| {
+            let reserve = u64::from(self.reserve_ms)
+                .saturating_mul(u64::from(open.params.rate.hertz()))
+                / 1000;
+            open.delay().saturating_sub(reserve)
+        })
     }
 
     fn stop(&mut self) -> Result<(), BackendError> {

@@ -32,7 +32,7 @@ fn params(format: Format, channels: u8) -> Params {
 }
 
 fn alsa(pcm: &str) -> Alsa {
-    Alsa::new(vec![pcm.to_owned()], DEFAULT_TARGET_MS, vec![]).unwrap()
+    Alsa::new(vec![pcm.to_owned()], DEFAULT_TARGET_MS, Maps::default()).unwrap()
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn another_source_is_opened_when_it_is_selected() {
     let alsa = Alsa::new(
         vec!["null".into(), "no-such-pcm".into()],
         DEFAULT_TARGET_MS,
-        vec![],
+        Maps::default(),
     )
     .unwrap();
     let mut input = alsa.input(&stream());
@@ -118,6 +118,6 @@ fn another_source_is_opened_when_it_is_selected() {
 
 #[test]
 fn a_name_that_can_be_none_is_refused_at_once() {
-    assert!(Alsa::new(vec![], 20, vec![]).is_err());
-    assert!(Alsa::new(vec!["two\nlines".into()], 20, vec![]).is_err());
+    assert!(Alsa::new(vec![], 20, Maps::default()).is_err());
+    assert!(Alsa::new(vec!["two\nlines".into()], 20, Maps::default()).is_err());
 }

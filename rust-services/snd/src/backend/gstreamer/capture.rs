@@ -6,12 +6,13 @@ use gst::prelude::*;
 use gstreamer as gst;
 use gstreamer_app::AppSink;
 
-use super::super::channels::Reorder;
+use super::super::channels::{Maps, Reorder};
 use super::super::{BackendError, Input, Opening};
 use super::caps::Layout;
+use super::description;
 use super::pipeline::{Life, Pipeline};
-use super::{Direction, description};
 use crate::format::Params;
+use crate::wire::Direction;
 
 /// Buffers that wait behind the pipeline, at most. Sources make them 5 to 100 ms long.
 const MOST_BUFFERS: u32 = 32;
@@ -22,7 +23,7 @@ pub(super) struct Capture {
     /// A description for each source.
     descriptions: Vec<String>,
     source: usize,
-    positions: Vec<u8>,
+    maps: Maps,
     open: Option<Open>,
     /// Parameters while the stream is prepared, to open another source with.
     params: Option<Params>,
@@ -41,11 +42,11 @@ struct Open {
 }
 
 impl Capture {
-    pub(super) fn new(descriptions: Vec<String>, positions: Vec<u8>) -> Self {
+    pub(super) fn new(descriptions: Vec<String>, maps: Maps) -> Self {
         Self {
             descriptions,
             source: 0,
-            positions,
+            maps,
             open: None,
             params: None,
             running: false,
@@ -61,13 +62,12 @@ impl Capture {
     }
 
     fn open_source(&self, params: &Params) -> Result<Open, BackendError> {
+        let positions = self.maps.of(params.channels);
         let text = self.description();
         let (pipeline, end) = description::build(text, Direction::Input, params.format)?;
         let pipeline = Pipeline::new(text, pipeline);
-        let (Ok(sink), Some(layout)) = (
-            end.downcast::<AppSink>(),
-            Layout::new(params, &self.positions),
-        ) else {
+        let (Ok(sink), Some(layout)) = (end.downcast::<AppSink>(), Layout::new(params, &positions))
+        else {
             return Err(pipeline.lost(format!("cannot give format {:?}", params.format)));
         };
         sink.set_caps(Some(&layout.caps));
@@ -81,7 +81,7 @@ impl Capture {
         Ok(Open {
             sink,
             params: *params,
-            reorder: layout.back(&self.positions),
+            reorder: layout.back(&positions),
             rest: Vec::new(),
             read: 0,
             pipeline,

@@ -6,8 +6,8 @@ use gst::prelude::*;
 use gstreamer as gst;
 
 use super::super::BackendError;
-use super::Direction;
 use crate::format::Format;
+use crate::wire::Direction;
 
 /// The name of the element where the guest's sound enters or leaves.
 const END: &str = "agl-virtio-end";

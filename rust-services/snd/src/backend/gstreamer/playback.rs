@@ -8,12 +8,13 @@ use gst::prelude::*;
 use gstreamer as gst;
 use gstreamer_app::AppSrc;
 
-use super::super::channels::Reorder;
+use super::super::channels::{Maps, Reorder};
 use super::super::{BackendError, Opening, Output};
 use super::caps::Layout;
+use super::description;
 use super::pipeline::Pipeline;
-use super::{Direction, description};
 use crate::format::Params;
+use crate::wire::Direction;
 
 /// Frames that wait in front of the pipeline, at most, in milliseconds.
 const MOST_MS: u32 = 200;
@@ -31,7 +32,7 @@ const ASK: Duration = Duration::from_secs(1);
 pub(super) struct Playback {
     description: String,
     latency_ms: u32,
-    positions: Vec<u8>,
+    maps: Maps,
     open: Option<Open>,
 }
 
@@ -85,11 +86,11 @@ impl Place {
 }
 
 impl Playback {
-    pub(super) fn new(description: String, latency_ms: u32, positions: Vec<u8>) -> Self {
+    pub(super) fn new(description: String, latency_ms: u32, maps: Maps) -> Self {
         Self {
             description,
             latency_ms,
-            positions,
+            maps,
             open: None,
         }
     }
@@ -144,13 +145,13 @@ impl Open {
 impl Output for Playback {
     fn open(&mut self, params: &Params, _opening: Opening) -> Result<(), BackendError> {
         self.close();
+        let positions = self.maps.of(params.channels);
         let (pipeline, end) =
             description::build(&self.description, Direction::Output, params.format)?;
         let pipeline = Pipeline::new(&self.description, pipeline);
-        let (Ok(source), Some(layout)) = (
-            end.downcast::<AppSrc>(),
-            Layout::new(params, &self.positions),
-        ) else {
+        let (Ok(source), Some(layout)) =
+            (end.downcast::<AppSrc>(), Layout::new(params, &positions))
+        else {
             return Err(pipeline.lost(format!("cannot take format {:?}", params.format)));
         };
         let latency = gst::ClockTime::from_mseconds(u64::from(self.latency_ms));
@@ -166,7 +167,7 @@ impl Output for Playback {
         self.open = Some(Open {
             source,
             params: *params,
-            reorder: layout.towards(&self.positions),
+            reorder: layout.towards(&positions),
             place: Place {
                 hertz: u64::from(params.rate.hertz()),
                 ..Place::default()

@@ -27,12 +27,12 @@ fn params(format: Format, channels: u8) -> Params {
     }
 }
 
-fn output(description: &str, positions: Vec<u8>) -> Box<dyn Output> {
+fn output(description: &str, maps: Maps) -> Box<dyn Output> {
     Gstreamer::new(
         vec![description.to_owned()],
         Direction::Output,
         DEFAULT_LATENCY_MS,
-        positions,
+        maps,
     )
     .unwrap()
     .output(&stream())
@@ -40,9 +40,14 @@ fn output(description: &str, positions: Vec<u8>) -> Box<dyn Output> {
 
 fn input(descriptions: &[&str]) -> Box<dyn Input> {
     let descriptions = descriptions.iter().map(|text| (*text).to_owned()).collect();
-    Gstreamer::new(descriptions, Direction::Input, DEFAULT_LATENCY_MS, vec![])
-        .unwrap()
-        .input(&stream())
+    Gstreamer::new(
+        descriptions,
+        Direction::Input,
+        DEFAULT_LATENCY_MS,
+        Maps::default(),
+    )
+    .unwrap()
+    .input(&stream())
 }
 
 /// Plays all of it; a pipeline takes it in its own time.
@@ -85,7 +90,7 @@ fn what_is_played_arrives_bit_exact_in_every_format_that_wav_has() {
         );
         let mut output = output(
             &format!("wavenc ! filesink location=\"{template}\""),
-            vec![],
+            Maps::default(),
         );
         // Of floats only numbers between -1 and 1 are unchanged.
         let bytes: Vec<u8> = if format == Format::Float {
@@ -109,9 +114,14 @@ fn what_is_played_arrives_bit_exact_in_every_format_that_wav_has() {
 
 #[test]
 fn every_offered_format_is_played_and_recorded() {
-    let all = Gstreamer::new(vec!["fakesink".into()], Direction::Output, 20, vec![])
-        .unwrap()
-        .formats();
+    let all = Gstreamer::new(
+        vec!["fakesink".into()],
+        Direction::Output,
+        20,
+        Maps::default(),
+    )
+    .unwrap()
+    .formats();
     for format in Format::ALL {
         if all & format.bit() == 0 {
             continue;
@@ -119,7 +129,7 @@ fn every_offered_format_is_played_and_recorded() {
         let params = params(format, 2);
         let mut piece = vec![0; params.bytes(480)];
         params.fill_silence(&mut piece);
-        let mut output = output("fakesink sync=true", vec![]);
+        let mut output = output("fakesink sync=true", Maps::default());
         output.open(&params, Opening::Prepared).unwrap();
         play(&mut *output, &piece);
         output.close();
@@ -142,7 +152,7 @@ fn five_one_lands_where_it_belongs() {
     let file = folder.path().join("out.wav");
     let params = params(Format::S16, 6);
     let description = format!("wavenc ! filesink location=\"{}\"", file.display());
-    let mut output = output(&description, vec![3, 4, 5, 6, 7, 8]);
+    let mut output = output(&description, Maps::default());
     output.open(&params, Opening::Prepared).unwrap();
     let frames: Vec<u8> = (0..4800)
         .flat_map(|_| (1..=6_i16).flat_map(i16::to_le_bytes))
@@ -200,9 +210,14 @@ fn another_source_is_opened_when_it_is_selected() {
 #[test]
 fn a_wrong_text_is_refused_in_words() {
     let refused = |text: &str| {
-        Gstreamer::new(vec![text.to_owned()], Direction::Output, 20, vec![])
-            .unwrap_err()
-            .to_string()
+        Gstreamer::new(
+            vec![text.to_owned()],
+            Direction::Output,
+            20,
+            Maps::default(),
+        )
+        .unwrap_err()
+        .to_string()
     };
     assert!(
         refused("nosuchsink").contains("no element nosuchsink: install"),
@@ -217,14 +232,14 @@ fn a_wrong_text_is_refused_in_words() {
     );
     assert!(refused("  ").contains("a pipeline is needed"));
     assert!(
-        Gstreamer::new(vec![], Direction::Input, 20, vec![]).is_err(),
+        Gstreamer::new(vec![], Direction::Input, 20, Maps::default()).is_err(),
         "no pipeline at all"
     );
 }
 
 #[test]
 fn an_error_in_the_pipeline_is_an_error_of_the_next_write() {
-    let mut output = output("filesink location=/dev/full", vec![]);
+    let mut output = output("filesink location=/dev/full", Maps::default());
     let params = params(Format::S16, 2);
     let piece = vec![0; params.bytes(48_000)];
     output.open(&params, Opening::Prepared).unwrap();
@@ -241,7 +256,7 @@ fn an_error_in_the_pipeline_is_an_error_of_the_next_write() {
 
 #[test]
 fn the_delay_is_what_was_handed_over_and_is_not_due_yet() {
-    let mut output = output("fakesink sync=true", vec![]);
+    let mut output = output("fakesink sync=true", Maps::default());
     let params = params(Format::S16, 2);
     output.open(&params, Opening::Prepared).unwrap();
     assert_eq!(
