@@ -54,9 +54,6 @@ pub trait Daemon: 'static {
 pub struct Service<C> {
     /// Where the virtual machine monitor or the keeper connects.
     pub listener: UnixListener,
-    /// A directory that only this service reaches into, also from within its sandbox: for sockets
-    /// between its own parts. Removed at the end.
-    pub directory: tempfile::TempDir,
     /// The memory that outlives the service, from the keeper.
     pub record: Option<OwnedFd>,
     /// Asked when the service is to drain and end.
@@ -261,15 +258,9 @@ fn start<D: Daemon>(
     let notifier = Arc::new(Notifier::from_environment().map_err(os("NOTIFY_SOCKET"))?);
     let stop = Stop::new().map_err(os("no descriptor for the end"))?;
     let signals = Signals::install().map_err(os("cannot handle signals"))?;
-    let directory = tempfile::Builder::new()
-        .prefix("agl-virtio-")
-        .tempdir()
-        .map_err(os(
-            "no private directory; set TMPDIR to one that can be written",
-        ))?;
     // rustix asks the kernel where its clock is, once, by a prctl that no thread may use later.
     let _ = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    let sandbox = sandbox::<D>(common, config, directory.path());
+    let sandbox = sandbox::<D>(common, config);
     let bus = Bus::start(&common.bus, place, sandbox.clone()).map_err(os("--bus"))?;
     let health = Health::default();
     let reload = ReloadSlot::default();
@@ -285,7 +276,6 @@ fn start<D: Daemon>(
         .map_err(os("cannot start the supervisor thread"))?;
     Ok(Service {
         listener,
-        directory,
         record,
         stop,
         bus,
@@ -298,13 +288,12 @@ fn start<D: Daemon>(
     })
 }
 
-fn sandbox<D: Daemon>(common: &CommonArgs, config: &D::Config, private: &Path) -> Sandbox {
+fn sandbox<D: Daemon>(common: &CommonArgs, config: &D::Config) -> Sandbox {
     if common.no_sandbox {
         log::warn!("runs without a sandbox, as --no-sandbox says");
         return Sandbox::off();
     }
     let mut policy = Policy::new();
-    policy.read_write(private);
     D::sandbox(config, &mut policy);
     // The folder, because editors replace a file by another one.
     if let Some(folder) = common.config.as_deref().and_then(Path::parent) {

@@ -24,6 +24,7 @@ pub mod device;
 mod inflight;
 mod io;
 mod memory;
+mod private;
 mod ring;
 mod server;
 mod session;

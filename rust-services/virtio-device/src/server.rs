@@ -16,6 +16,7 @@ use vhost_user_backend::VhostUserDaemon;
 use vm_memory::GuestMemoryMmap;
 
 use crate::device::Device;
+use crate::private;
 use crate::session::{Session, offered};
 use crate::stats::DeviceStats;
 use crate::vring::{AtomicMemory, Workers, with_workers};
@@ -58,9 +59,6 @@ pub struct Options {
     /// The record that a keeper handed over. Without one the service makes its own, which ends with
     /// it.
     pub record: Option<Record>,
-    /// Where the socket between the relay and vhost-user-backend goes: a directory that no other user
-    /// reaches into. Without one the server makes its own, which a sandboxed process cannot.
-    pub directory: Option<std::path::PathBuf>,
     /// Runs first on each queue thread, with its name: priority, sandbox.
     pub prepare_thread: Arc<dyn Fn(&str) + Send + Sync>,
 }
@@ -69,7 +67,6 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             record: None,
-            directory: None,
             prepare_thread: Arc::new(|_| {}),
         }
     }
@@ -128,14 +125,6 @@ pub struct Server {
     acked: Arc<AtomicU64>,
     connected: Arc<AtomicBool>,
     stop: Stop,
-    inner: Mutex<Inner>,
-}
-
-/// The socket between the relay and vhost-user-backend, which only takes connections from listeners.
-struct Inner {
-    listener: Listener,
-    // Only this process can reach into it.
-    directory: tempfile::TempDir,
 }
 
 impl Server {
@@ -143,7 +132,7 @@ impl Server {
     ///
     /// # Errors
     /// When the device has no queues or too many, the record is not its own, or the host refuses
-    /// threads, descriptors or a temporary directory.
+    /// threads or descriptors.
     pub fn new(device: Arc<dyn Device>, options: Options) -> Result<Self, ServerError> {
         let queues = device.queues().len();
         if queues == 0 || queues > MAX_QUEUES {
@@ -155,17 +144,6 @@ impl Server {
             None => Record::create()?,
         });
         claim(&record, &*device)?;
-        let mut builder = tempfile::Builder::new();
-        let builder = builder.prefix("agl-virtio-");
-        let directory = match &options.directory {
-            Some(directory) => builder.tempdir_in(directory),
-            None => builder.tempdir(),
-        };
-        let directory = directory.map_err(host(
-            "make a private directory (set TMPDIR to one that can be written)",
-        ))?;
-        let listener = UnixListener::bind(directory.path().join("session"))
-            .map_err(host("listen on the private socket"))?;
         let stats = DeviceStats::new(device.queues().iter().map(|queue| queue.name));
         let workers = device
             .threads()
@@ -185,10 +163,6 @@ impl Server {
             acked: Arc::new(AtomicU64::new(0)),
             connected: Arc::new(AtomicBool::new(false)),
             stop: Stop::new().map_err(host("create an event descriptor"))?,
-            inner: Mutex::new(Inner {
-                listener: Listener::from(listener),
-                directory,
-            }),
         })
     }
 
@@ -353,9 +327,10 @@ impl Server {
             )
         })
         .map_err(daemon_error)?;
-        let mut inner = self.inner.lock().map_err(|_| SessionError::Poisoned)?;
-        let service = UnixStream::connect(inner.directory.path().join("session"))?;
-        daemon.start(&mut inner.listener).map_err(daemon_error)?;
+        let (listener, service) = private::connection()?;
+        daemon
+            .start(&mut Listener::from(listener))
+            .map_err(daemon_error)?;
         Ok((Daemon(daemon), service))
     }
 
@@ -401,8 +376,6 @@ impl Drop for Daemon {
 
 #[derive(Debug, thiserror::Error)]
 enum SessionError {
-    #[error("a thread died while it set up a session")]
-    Poisoned,
     #[error("vhost-user: {0}")]
     Daemon(String),
     #[error("relay: {0}")]
