@@ -255,6 +255,7 @@ impl Handler for SoundHandler {
             {
                 stream.thaw(now);
             }
+            self.turn(io);
         }
     }
 
