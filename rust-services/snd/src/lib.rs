@@ -2,6 +2,15 @@
 
 //! virtio-snd (device id 25; VIRTIO 1.4, section 5.14) as a vhost-user device service.
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::arithmetic_side_effects,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "in a test, a panic is the verdict; the code itself is checked without tests"
+    )
+)]
 
 pub mod backend;
 pub mod clock;

@@ -41,7 +41,8 @@ fn the_lifecycle_is_that_of_the_specification() {
     let open = prepared(Action::Open(p));
     let keep = prepared(Action::Nothing);
     let nothing = configured(Action::Nothing);
-    let table: [(PcmRequest, [Option<(PcmState, Action)>; 6]); 5] = [
+    type Row = [Option<(PcmState, Action)>; 6];
+    let table: [(PcmRequest, Row); 5] = [
         // request              Idle     Configured Prepared                    Running  Stopped   Released
         (
             set,

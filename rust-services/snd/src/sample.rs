@@ -265,7 +265,7 @@ mod tests {
                     // Signed samples fill their container with the sign.
                     _ if !format.is_unsigned() && width > 1 => {
                         let unused = 64 - format.valid_bits();
-                        raw = ((raw << unused).cast_signed() >> unused).cast_unsigned();
+                        raw = ((raw << unused) as i64 >> unused) as u64;
                     }
                     _ => {}
                 }

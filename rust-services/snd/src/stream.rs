@@ -514,7 +514,7 @@ impl Stream {
         complete(io, chain, Status::Ok, recorded, params.bytes(delay));
         if let Some(panel) = self.panel.stream(self.index) {
             panel.set_frames(self.frames);
-            let micros = delay.saturating_mul(1_000_000) / u64::from(params.rate.hertz()).max(1);
+            let micros = Clock::span(delay, params.rate.hertz()) / 1000;
             panel.set_latency_us(u32::try_from(micros).unwrap_or(u32::MAX));
             self.end.show(panel);
         }

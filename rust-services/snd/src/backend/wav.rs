@@ -81,9 +81,9 @@ impl Layout {
                 return word.wrapping_shr(self.shift);
             }
             // The sign fills the container, as it does in what ALSA gives.
-            let top = word.wrapping_shl(unused).cast_signed();
-            top.wrapping_shr(unused.saturating_add(self.shift))
-                .cast_unsigned()
+            let top = i64::from_le_bytes(word.wrapping_shl(unused).to_le_bytes());
+            let low = top.wrapping_shr(unused.saturating_add(self.shift));
+            u64::from_le_bytes(low.to_le_bytes())
         });
     }
 
@@ -301,7 +301,7 @@ mod tests {
                 let mut raw = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - format.valid_bits());
                 if !format.is_unsigned() {
                     let unused = 64 - format.valid_bits();
-                    raw = ((raw << unused).cast_signed() >> unused).cast_unsigned();
+                    raw = ((raw << unused) as i64 >> unused) as u64;
                 }
                 let bytes = raw.to_le_bytes()[..width].to_vec();
                 let mut there = bytes.clone();

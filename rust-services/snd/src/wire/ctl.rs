@@ -42,7 +42,7 @@ pub mod tlv {
         let words = [
             DB_SCALE,
             8,
-            minimum_centibels.cast_unsigned(),
+            u32::from_ne_bytes(minimum_centibels.to_ne_bytes()),
             u32::from(step_centibels) | MUTE_AT_MINIMUM,
         ];
         words

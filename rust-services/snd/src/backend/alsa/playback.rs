@@ -88,15 +88,20 @@ impl Playback {
     /// Gets going again after what `error` says, or tells that the PCM is gone.
     fn recover(&mut self, error: alsa::Error) -> Result<(), BackendError> {
         match Errno::from_raw_os_error(error.errno()) {
-            // It ran dry.
+            // It ran dry, or its server is gone: then it cannot begin anew.
             Errno::PIPE => {
-                self.underruns = self.underruns.saturating_add(1);
+                let former = self.reserve_ms;
                 self.grow();
+                if let Err(error) = self.begin() {
+                    self.reserve_ms = former;
+                    return Err(error);
+                }
+                self.underruns = self.underruns.saturating_add(1);
                 // The first, and then ever more rarely: a host that is always late fills no journal.
                 if self.underruns.is_power_of_two() {
                     log::warn!("{} ran dry ({} times)", device(&self.name), self.underruns);
                 }
-                self.begin()
+                Ok(())
             }
             // The system slept. What the PCM had is stale, so it begins anew rather than go on.
             Errno::STRPIPE => self.begin(),
