@@ -206,7 +206,13 @@ class Guest:
             connections[name] = self._accept(listener, end)
         self._shell = connections["shell"]
         threading.Thread(target=self._read, daemon=True).start()
-        self.qmp = Qmp(connections["qmp"])
+        try:
+            self.qmp = Qmp(connections["qmp"])
+        except QmpError as error:
+            # it ends while it sets up its devices, when a service hangs up
+            with self.changed:
+                self.changed.wait_for(lambda: self.ended, 2.0)
+            raise GuestError(f"QEMU did not start: {error}; {self.ending()}") from error
         with self.changed:
             self.changed.wait_for(lambda: self._ready or self.ended, max(0.0, end - time.monotonic()))
             if not self._ready:

@@ -138,3 +138,60 @@ def wav_data(file: Path) -> bytes:
             return content[at + 8 :] if unfinished else content[at + 8 : at + 8 + size]
         at += 8 + size + size % 2
     raise ValueError(f"{file} has no samples")
+
+
+@dataclass(frozen=True)
+class Journey:
+    """How a clip came through something that may lose pieces of it."""
+
+    lost: int  # frames of the clip that never came
+    repeated: int  # frames that came although they, or later ones, had come before
+    foreign: int  # frames that are not of the clip, silence apart
+
+    def __str__(self) -> str:
+        return f"{self.lost} frames lost, {self.repeated} repeated, {self.foreign} foreign"
+
+
+def follow(shape: Shape, sent: bytes, arrived: bytes) -> Journey:
+    """Compare what arrived with the noise that was sent, piece by piece. Silence is passed over."""
+    frame = shape.frame
+    look = frame * 4  # so much noise stands at one place only
+    here = 0  # in what was sent: the end of the last piece that came
+    at = lost = repeated = foreign = 0
+    while at + look <= len(arrived):
+        piece = arrived[at : at + look]
+        start = sent.find(piece, here)
+        while start >= 0 and start % frame:
+            start = sent.find(piece, start + 1)
+        if start < 0 and not any(piece[:frame]):
+            at += frame
+            continue
+        again = start < 0
+        if again:
+            start = sent.find(piece)
+            if start < 0:
+                foreign += 1
+                at += frame
+                continue
+        length = _common(sent, start, arrived, at) // frame * frame
+        if again:
+            # only up to where it had come before
+            length = min(length, here - start)
+            repeated += length // frame
+        else:
+            lost += (start - here) // frame
+            here = start + length
+        at += length
+    return Journey(lost + (len(sent) - here) // frame, repeated, foreign)
+
+
+def _common(one: bytes, start: int, other: bytes, at: int) -> int:
+    """How many bytes are equal from these places on."""
+    most = min(len(one) - start, len(other) - at)
+    low, step = 0, 4096
+    while low < most and step:
+        if one[start + low : start + low + step] == other[at + low : at + low + step]:
+            low = min(most, low + step)
+        else:
+            step //= 2
+    return low

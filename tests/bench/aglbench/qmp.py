@@ -54,7 +54,7 @@ class Qmp:
             self._changed.wait_for(lambda: number in self._replies or self._closed, timeout)
             reply = self._replies.pop(number, None)
         if reply is None:
-            raise QmpError(f"{command}: no reply within {timeout:g} s")
+            raise QmpError(f"{command}: " + ("QEMU has hung up" if self._closed else f"no reply within {timeout:g} s"))
         if "error" in reply:
             raise QmpError(f"{command}: {reply['error'].get('desc')}")
         return reply["return"]

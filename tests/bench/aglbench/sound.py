@@ -1,8 +1,10 @@
 """The checks of a sound service by a real guest. Each is a function whose name says what must hold."""
 
 import contextlib
+import os
 import random
 import re
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +13,7 @@ from pathlib import Path
 
 from .guest import Guest, GuestError, Job
 from .ktap import parse_ktap
-from .pcm import FORMATS, Shape, as_in_wav, clip, find, find_in_loop, wav_data
+from .pcm import FORMATS, Shape, as_in_wav, clip, find, find_in_loop, follow, wav_data
 from .pipewire import PipeWire
 from .service import Service
 
@@ -63,11 +65,17 @@ class Ours:
     """Our service with its built-in file back end."""
 
     program: Path
+    options: tuple[str, ...] = ()
     captures: bool = True
 
-    def command(self, folder: Path, everything: bool) -> list[str | Path]:
+    def command(self, folder: Path, everything: bool, keeper: bool) -> list[str | Path]:
         """How to start it so that playback lands in `folder`, with its own defaults or with all it can do."""
-        command = [self.program, "--socket", "SOCKET"]
+        # the bench may run where a system bus is, and several at once
+        command = [self.program, "--bus", "none", *self.options]
+        if keeper:
+            command = [self.program.with_name("agl-virtio-keeper"), "--socket", "SOCKET", "--", *command]
+        else:
+            command += ["--socket", "SOCKET"]
         if everything:
             (folder / "input").write_bytes(noise())
             config = folder / "guest.toml"
@@ -92,7 +100,7 @@ class Peer:
     program: Path
     captures: bool = False
 
-    def command(self, folder: Path, everything: bool) -> list[str | Path]:
+    def command(self, folder: Path, everything: bool, keeper: bool) -> list[str | Path]:
         """How to start it."""
         return [self.program, "--socket", "SOCKET", "--backend", "pipewire"]
 
@@ -126,7 +134,7 @@ class Bench:
     services: list[Service] = field(default_factory=list)
 
     @contextlib.contextmanager
-    def guest(self, cards: int = 1, everything: bool = False, **options) -> Iterator[Guest]:
+    def guest(self, cards: int = 1, everything: bool = False, keeper: bool = False, **options) -> Iterator[Guest]:
         """A guest with so many cards, each a service of its own, with its defaults or with all it can do."""
         with contextlib.ExitStack() as stack:
             if isinstance(self.kind, Control):
@@ -141,7 +149,7 @@ class Bench:
                 folder = self.folder / f"card{card}"
                 folder.mkdir(exist_ok=True)
                 self.services.append(stack.enter_context(
-                    Service(self.kind.command(folder, everything), sockets / f"card{card}", folder / "service.log", env, folder)
+                    Service(self.kind.command(folder, everything, keeper), sockets / f"card{card}", folder / "service.log", env, folder)
                 ))
             paths = [service.socket for service in self.services]
             yield stack.enter_context(Guest(paths, log=self.folder / "kernel.log", **options))
@@ -386,3 +394,62 @@ def reach(watching: Job, frames: int, timeout: float = 20.0) -> None:
         watching.wait_line(lambda line: line.isdigit() and int(line) >= frames, timeout)
     except GuestError as error:
         raise CheckFailed(f"the stream did not reach frame {frames}: {error}") from error
+
+
+KILLS = int(os.environ.get("AGL_BENCH_KILLS", "30"))
+
+
+@check
+def sound_is_back_after_the_service_was_killed(bench: Bench) -> str:
+    """Under its keeper the service is killed again and again while it plays and records; the guest hears a pause."""
+    if not isinstance(bench.kind, Ours):
+        raise Skipped("only our service has a keeper")
+    shape = Shape("S16_LE", 2, 48000)
+    seconds = 10
+    sent = clip(shape, seconds * shape.rate)
+    folder = bench.folder / "card0"
+    pauses: list[float] = []
+    journeys = []
+    with bench.guest(everything=True, keeper=True, limit=120 + 2 * KILLS) as guest:
+        guest.run(f"cp {bench.shared(guest, 'long.in', sent)} /tmp/long.in")
+        while len(pauses) < KILLS:
+            before = set(bench.kind.captured(folder))
+            watching = guest.spawn("position 4800")
+            playing = play(guest, shape, "/tmp/long.in")
+            recording = guest.spawn(f"arecord -q -D hw:0,0 -t raw -f S16_LE -c 2 -r 48000 -s {len(sent) // 4} /tmp/long.out")
+            at = 0
+            while len(pauses) < KILLS and at + 48000 < seconds * shape.rate:
+                at += 14400
+                reach(watching, at)
+                pauses.append(kill_and_wait(bench.services[0], folder))
+            for job in (playing, recording):
+                result = job.wait(seconds + 40)
+                must(result.code == 0 and not result.lines, f"after {len(pauses)} kills: {job.command}: {result.text}")
+            files = [file for file in bench.kind.captured(folder) if file not in before]
+            journeys.append(follow(shape, sent, b"".join(wav_data(file) for file in files)))
+    repeated, foreign = sum(j.repeated for j in journeys), sum(j.foreign for j in journeys)
+    lost = sum(j.lost for j in journeys)
+    must(not repeated and not foreign, "; ".join(map(str, journeys)))
+    pauses.sort()
+    said = f"{len(pauses)} kills: back after {pauses[len(pauses) // 2] * 1000:.0f} ms (median), {pauses[-1] * 1000:.0f} ms at " \
+           f"worst; {lost / len(pauses) / 48:.1f} ms of sound lost each"
+    must(pauses[-1] <= 0.5, said)
+    return said
+
+
+def kill_and_wait(keeper: Service, folder: Path, timeout: float = 5.0) -> float:
+    """Kill the service that this keeper has started; returns the seconds until sound reaches the files again."""
+    children = [int(pid) for task in Path(f"/proc/{keeper.process.pid}/task").iterdir()
+                for pid in (task / "children").read_text().split()]
+    must(len(children) == 1, f"the keeper has {len(children)} children")
+    os.kill(children[0], signal.SIGKILL)
+    began = time.monotonic()
+    # a process that is being ended may still finish a write: only what comes after it has gone is of the next one
+    while Path(f"/proc/{children[0]}/stat").exists():
+        must(time.monotonic() - began < timeout, f"the killed service is still there after {timeout:g} s")
+        time.sleep(0.001)
+    size = sum(file.stat().st_size for file in folder.glob("*.wav"))
+    while sum(file.stat().st_size for file in folder.glob("*.wav")) <= size:
+        must(time.monotonic() - began < timeout, f"no sound within {timeout:g} s of a kill")
+        time.sleep(0.002)
+    return time.monotonic() - began
