@@ -196,7 +196,9 @@ impl Io {
 
     /// Tells drivers of what was completed, once per queue.
     pub(crate) fn flush(&mut self) {
-        for (queue, slot) in self.slots.iter_mut().enumerate() {
+        // The first queue last: a device answers requests by it, and what belongs before an answer
+        // (the notification of what a request has changed) comes by a later one.
+        for (queue, slot) in self.slots.iter_mut().enumerate().rev() {
             let Slot::Running(active) = slot else {
                 continue;
             };
