@@ -224,7 +224,7 @@ fn a_wrong_text_is_refused_in_words() {
         "{}",
         refused("nosuchsink")
     );
-    assert!(refused("fakesink nosuch=1").contains("nosuch"));
+    assert!(refused("fakesink nosuch=1").contains("no property \"nosuch\""));
     assert!(
         refused("! ! fakesink").contains("syntax error"),
         "{}",
