@@ -109,6 +109,9 @@ impl Ring {
     pub(crate) fn remap(&mut self, memory: &Memory, layout: Layout) -> Result<(), Broken> {
         (self.descriptors, self.available, self.used) = map(memory, &layout)?;
         self.layout = layout;
+        // A ring that was set aside before its first chain looks, after a reset, like one that was
+        // paused: what was seen of its index then is not the driver's any more.
+        self.seen_avail = self.next_avail;
         Ok(())
     }
 
