@@ -127,8 +127,9 @@ impl Daemon for Scmi {
     }
 
     fn sandbox(config: &Config, policy: &mut Policy) {
+        // Also for the servers' private directories, which are made after the sandbox.
+        policy.backend_threads();
         if config.backend == BackendKind::Linux {
-            policy.backend_threads();
             policy.read_write(&config.sysfs);
         }
         for agent in config.agents.iter().skip(1) {
@@ -204,7 +205,6 @@ fn serve_agents(
         let sandbox = service.sandbox.clone();
         let options = ServerOptions {
             record: record.take(),
-            directory: Some(service.directory.path().to_owned()),
             prepare_thread: Arc::new(move |_| sandbox.enter(Role::Queue)),
         };
         let beat = service.health.worker(&agent.name);
@@ -239,7 +239,10 @@ fn listen(agent: &str, path: &Path) -> Result<UnixListener, ScmiError> {
 /// Serves until the service is stopped, each agent on a thread of its own.
 fn run(service: &Service<Config>, servers: Vec<Served>) -> Result<(), ScmiError> {
     let mut threads = Vec::new();
+    // The last handle on a server goes with this thread: a session may not remove files.
+    let mut kept = Vec::new();
     for (server, listener) in servers {
+        kept.push(Arc::clone(&server));
         let handle = server.stop_handle();
         let stop = service.stop.clone();
         let sandbox = service.sandbox.clone();
