@@ -53,14 +53,14 @@ pub(super) fn build(
     let mut context = gst::ParseContext::new();
     let element = gst::parse::launch_full(&text, Some(&mut context), gst::ParseFlags::FATAL_ERRORS)
         .map_err(|error| {
-            let missing = context.missing_elements();
-            if missing.is_empty() {
-                refused(error.message().to_owned())
-            } else {
+            // The list also has elements that are there, but without a property.
+            if error.matches(gst::ParseError::NoSuchElement) {
                 refused(format!(
                     "GStreamer has no element {}: install the plug-in, or correct the name",
-                    missing.join(", ")
+                    context.missing_elements().join(", ")
                 ))
+            } else {
+                refused(error.message().to_owned())
             }
         })?;
     let pipeline = element
