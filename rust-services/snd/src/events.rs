@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use virtio_device::Io;
 
 use crate::panel::Panel;
-use crate::wire::{Event, NotifyMask, event, queue};
+use crate::wire::{Event, F_CTLS, NotifyMask, event, queue};
 
 /// What a notification is about.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -40,6 +40,11 @@ impl Events {
     /// Sends what waits, as far as there are buffers.
     pub fn send(&mut self, io: &mut Io, panel: &Panel) {
         while let Some(notice) = self.waiting.front().copied() {
+            // A driver without control elements knows no such notification.
+            if matches!(notice, Notice::Control(_)) && io.features() & F_CTLS == 0 {
+                self.waiting.pop_front();
+                continue;
+            }
             let Some(chain) = io.pop(queue::EVENT) else {
                 return;
             };

@@ -22,6 +22,8 @@ mod pcm;
 mod requests;
 mod settings;
 
+/// The ramp of a stream of which nothing was heard yet.
+const AT_ONCE: u32 = 0;
 /// Token of the panel's waker.
 const PANEL: u32 = 0;
 /// How long a service that took over waits for all of a guest's queues before it answers what
@@ -160,8 +162,8 @@ impl SoundHandler {
         }
     }
 
-    /// Works out how loud every stream is now. What becomes louder or softer does so by a ramp.
-    fn regain(&mut self) {
+    /// Works out how loud every stream is now. What plays becomes louder or softer by a ramp.
+    fn regain(&mut self, ramp_ms: u32) {
         let panel = Arc::clone(&self.panel);
         let voices = |stream: &Stream, index: usize| {
             panel
@@ -179,7 +181,7 @@ impl SoundHandler {
                 Direction::Output => highest,
                 Direction::Input => 0,
             };
-            stream.set_gain(policy::gain(&voice, highest), RAMP_MS);
+            stream.set_gain(policy::gain(&voice, highest), ramp_ms);
         }
     }
 
@@ -214,7 +216,7 @@ impl SoundHandler {
         } else if !self.panel.has_driver() {
             self.events.clear();
         }
-        self.regain();
+        self.regain(RAMP_MS);
         self.save(io.record());
     }
 
@@ -298,7 +300,7 @@ impl Handler for SoundHandler {
         self.recovering_until = None;
         self.queues_started = [false; 4];
         self.panel.set_driver(false);
-        self.regain();
+        self.regain(RAMP_MS);
         if self.restored {
             self.save(io.record());
         }

@@ -8,6 +8,7 @@ use super::SoundHandler;
 use super::requests::Outcome;
 use crate::backend::Opening;
 use crate::clock::nanoseconds;
+use crate::mixer::RAMP_MS;
 use crate::model::{Action, PcmRequest, check_params};
 use crate::wire::{ItemRequest, Request, SetParams, Status};
 
@@ -73,7 +74,7 @@ impl SoundHandler {
         }
         stream.set_state(state);
         if action != Action::Nothing {
-            self.regain();
+            self.regain(RAMP_MS);
         }
         self.save(io.record());
         Status::Ok.into()

@@ -9,8 +9,9 @@ use zerocopy::{Immutable, IntoBytes};
 use super::SoundHandler;
 use crate::controls::Control;
 use crate::events::Notice;
+use crate::mixer::RAMP_MS;
 use crate::wire::{
-    CTL_INFO_PACKED, CTL_VALUE_BYTES, ItemRequest, QueryInfo, Request, Status, access,
+    CTL_INFO_PACKED, CTL_VALUE_BYTES, F_CTLS, ItemRequest, QueryInfo, Request, Status, access,
 };
 
 /// Largest item a driver may say it expects, in bytes: there is room for centuries of additions.
@@ -72,6 +73,9 @@ impl SoundHandler {
         let Some(request) = Request::from_wire(code.get()) else {
             return Status::NotSupp.into();
         };
+        if request.is_about_controls() && io.features() & F_CTLS == 0 {
+            return Status::NotSupp.into();
+        }
         match request {
             Request::PcmInfo => self.pcm_info(io, chain).into(),
             Request::PcmSetParams
@@ -179,7 +183,7 @@ impl SoundHandler {
         if let Some(stream) = self.streams.get_mut(stream).filter(|_| source) {
             stream.select(value);
         }
-        self.regain();
+        self.regain(RAMP_MS);
         self.save(io.record());
         // Before the answer: Linux tells its mixers of a change by this only, and a mixer that
         // looks right after its write must find it.

@@ -9,7 +9,7 @@ use virtio_device::Record;
 use zerocopy::little_endian::{I32, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::SoundHandler;
+use super::{AT_ONCE, SoundHandler};
 use crate::backend::Role;
 use crate::events::Notice;
 use crate::format::{Format, Params, Rate};
@@ -134,8 +134,24 @@ impl SoundHandler {
                 );
             }
         }
-        self.regain();
+        self.take_panel_for_told();
+        self.regain(AT_ONCE);
         self.save(record);
+    }
+
+    /// A driver that comes asks for every value: it knows the panel as it is now.
+    fn take_panel_for_told(&mut self) {
+        for (control, told) in self.controls.iter().zip(self.told_values.iter_mut()) {
+            *told = control.read(&self.panel);
+            if control.is_source() {
+                if let Some(stream) = self.streams.get_mut(control.stream()) {
+                    stream.select(*told);
+                }
+            }
+        }
+        for (index, told) in self.told_jacks.iter_mut().enumerate() {
+            *told = self.panel.jack(index);
+        }
     }
 
     fn restore_from(&mut self, bytes: &[u8], recovered: bool, now: u64) -> Option<()> {
@@ -150,17 +166,6 @@ impl SoundHandler {
         }
         for (index, connected) in jacks.iter().enumerate() {
             self.panel.set_jack(index, *connected != 0);
-        }
-        for (control, told) in self.controls.iter().zip(self.told_values.iter_mut()) {
-            *told = control.read(&self.panel);
-            if control.is_source() {
-                if let Some(stream) = self.streams.get_mut(control.stream()) {
-                    stream.select(*told);
-                }
-            }
-        }
-        for (index, told) in self.told_jacks.iter_mut().enumerate() {
-            *told = self.panel.jack(index);
         }
         if !recovered {
             return Some(());

@@ -119,11 +119,15 @@ impl End {
         self.report().map_or(ServerState::Live, Report::state)
     }
 
-    /// Shows how the back end does.
-    pub(super) fn show(&self, panel: &StreamPanel) {
-        if let Some(report) = self.report() {
-            panel.set_server(report.state() as u8);
-            panel.set_discarded(report.discarded());
-        }
+    /// Shows how the back end does. Returns whether its state has changed.
+    pub(super) fn show(&self, panel: &StreamPanel) -> bool {
+        let Some(report) = self.report() else {
+            return false;
+        };
+        panel.set_discarded(report.discarded());
+        let state = report.state() as u8;
+        let changed = panel.server() != state;
+        panel.set_server(state);
+        changed
     }
 }

@@ -13,6 +13,16 @@ use crate::model::PcmState;
 use crate::panel::Change;
 use crate::wire::{Direction, PcmStatus, Status, feature};
 
+/// What became of a piece that was to be recorded.
+enum Recorded {
+    /// It is in the driver's buffer.
+    Whole,
+    /// Its source has not got it yet; the clock waits.
+    NotYet,
+    /// The driver's buffer is in no memory; it was given back.
+    Refused,
+}
+
 impl Stream {
     /// When something is to be done next, in nanoseconds.
     #[must_use]
@@ -170,8 +180,12 @@ impl Stream {
         bytes: usize,
         now: u64,
     ) -> bool {
-        if self.direction == Direction::Input && !self.record_piece(io, params, clock, bytes, now) {
-            return false;
+        if self.direction == Direction::Input {
+            match self.record_piece(io, params, clock, bytes, now) {
+                Recorded::Whole => {}
+                Recorded::Refused => return true,
+                Recorded::NotYet => return false,
+            }
         }
         self.moved = self.moved.saturating_add(bytes);
         self.frames = self.frames.wrapping_add(params.frames(bytes));
@@ -198,7 +212,9 @@ impl Stream {
             panel.set_frames(self.frames);
             let micros = Clock::span(delay, params.rate.hertz()) / 1000;
             panel.set_latency_us(u32::try_from(micros).unwrap_or(u32::MAX));
-            self.end.show(panel);
+            if self.end.show(panel) {
+                self.panel.tell(Change::Server(self.index));
+            }
         }
     }
 
@@ -211,7 +227,7 @@ impl Stream {
         }
     }
 
-    /// Takes a recorded piece into the oldest buffer. Returns `false` while its source is waited for.
+    /// Takes a recorded piece into the oldest buffer.
     fn record_piece(
         &mut self,
         io: &mut Io,
@@ -219,14 +235,14 @@ impl Stream {
         clock: Clock,
         bytes: usize,
         now: u64,
-    ) -> bool {
+    ) -> Recorded {
         let may_wait = self.end.waits_for_source(bytes) && self.pacing != Pacing::AtOnce;
         if may_wait && self.waited < SOURCE_STEPS {
             self.waited = self.waited.saturating_add(1);
             let mut clock = clock;
             clock.shift(now.saturating_sub(clock.due()).saturating_add(SOURCE_STEP));
             self.motion = Motion::Piece { clock, bytes };
-            return false;
+            return Recorded::NotYet;
         }
         self.waited = 0;
         let piece = self.scratch.get_mut(..bytes).unwrap_or_default();
@@ -243,9 +259,9 @@ impl Stream {
                 clock,
                 reported: true,
             };
-            return false;
+            return Recorded::Refused;
         }
-        true
+        Recorded::Whole
     }
 
     /// Keeps the clock in step with a back end that has one of its own.

@@ -90,6 +90,23 @@ impl Request {
     }
 }
 
+impl Request {
+    /// Whether it needs [`F_CTLS`].
+    #[must_use]
+    pub const fn is_about_controls(self) -> bool {
+        matches!(
+            self,
+            Self::CtlInfo
+                | Self::CtlEnumItems
+                | Self::CtlRead
+                | Self::CtlWrite
+                | Self::CtlTlvRead
+                | Self::CtlTlvWrite
+                | Self::CtlTlvCommand
+        )
+    }
+}
+
 /// The device's answer to a request or a buffer (`VIRTIO_SND_S_*`).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u32)]

@@ -30,6 +30,8 @@ pub(super) struct Playback {
     maps: Maps,
     open: Option<Open>,
     underruns: u64,
+    /// How often it was too full.
+    skips: u64,
     /// Milliseconds beyond the configured stock: a sound server that takes large bites at once, as
     /// PipeWire does inside a virtual machine, needs more than a card does. Learnt from under-runs,
     /// and kept for as long as the service runs.
@@ -44,6 +46,8 @@ struct Open {
     silence: Vec<u8>,
     reordered: Vec<u8>,
     running: bool,
+    /// Frames put in since it was started.
+    fed: u64,
     /// When it last took something.
     taken: Instant,
 }
@@ -56,6 +60,7 @@ impl Playback {
             maps,
             open: None,
             underruns: 0,
+            skips: 0,
             reserve_ms: 0,
         }
     }
@@ -109,7 +114,18 @@ impl Playback {
         }
     }
 
-    /// The PCM is full.
+    /// The PCM plays more slowly than time, or what was late came all at once. Played to its end,
+    /// all that follows would stay late; so what waits is lost, and the usual stock is put in anew.
+    fn catch_up(&mut self, waiting: usize) -> Result<usize, BackendError> {
+        self.skips = self.skips.saturating_add(1);
+        if self.skips.is_power_of_two() {
+            log::warn!("{} fell behind ({} times)", device(&self.name), self.skips);
+        }
+        self.begin()?;
+        Ok(waiting)
+    }
+
+    /// The PCM is full and plays nothing yet.
     fn wait_for_room(&self) -> Result<usize, BackendError> {
         if let Some(open) = &self.open {
             if open.taken.elapsed() > PATIENCE {
@@ -133,6 +149,11 @@ impl Open {
             .min(self.opened.buffer);
     }
 
+    /// Whether the PCM is full although it has played something.
+    fn fell_behind(&self) -> bool {
+        self.fed > self.opened.buffer
+    }
+
     fn pcm(&self) -> &PCM {
         &self.opened.pcm
     }
@@ -148,6 +169,7 @@ impl Open {
         self.fill(self.stock)?;
         self.pcm().start()?;
         self.running = true;
+        self.fed = self.stock;
         self.taken = Instant::now();
         Ok(())
     }
@@ -203,6 +225,7 @@ impl Output for Playback {
             silence,
             reordered: Vec::new(),
             running: false,
+            fed: 0,
             taken: Instant::now(),
         };
         open.keep(self.target_ms.saturating_add(self.reserve_ms));
@@ -227,11 +250,16 @@ impl Output for Playback {
                 Ok(0) => break,
                 Ok(taken) => {
                     open.taken = Instant::now();
+                    let frames = open.params.frames(taken);
+                    open.fed = open.fed.saturating_add(frames);
                     return Ok(taken);
                 }
                 Err(error) if error.errno() == Errno::AGAIN.raw_os_error() => break,
                 Err(error) => self.recover(error)?,
             }
+        }
+        if self.open.as_ref().is_some_and(Open::fell_behind) {
+            return self.catch_up(bytes.len());
         }
         self.wait_for_room()
     }
