@@ -30,14 +30,14 @@ PLAYED = Shape(channels=6, rate=48000, frames=3 * 48000)
 
 
 def prepare_speech(target: Path) -> None:
-    """Six voices side by side, three seconds, 16 bits."""
+    """Six voices side by side, said over and over, 16 bits."""
     missing = [name for name in SPOKEN if not (SOUNDS / f"{name}.wav").exists()]
     if missing:
         raise FileNotFoundError(f"{SOUNDS} has no {', '.join(missing)}: install alsa-utils")
     voices = [str(SOUNDS / f"{name}.wav") for name in SPOKEN]
     subprocess.run(
-        ["sox", "-M", *voices, "-R", "-r", str(PLAYED.rate), "-b", "16", str(target), "pad", "0", "3", "trim", "0",
-         f"{PLAYED.frames}s"],
+        ["sox", "-M", *voices, "-R", "-r", str(PLAYED.rate), "-b", "16", str(target), "trim", "0", "1.3",
+         "repeat", "4", "trim", "0", f"{PLAYED.frames}s"],
         check=True, stderr=subprocess.DEVNULL,
     )
 

@@ -5,6 +5,7 @@
 //! Nothing in here knows a device, and the data path never waits for anything in here.
 #![deny(unsafe_code)]
 
+mod arenas;
 pub mod bus;
 pub mod cli;
 pub mod config;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From the command line to a running device and back: what `main` of every service calls.
 
+use crate::arenas;
 use crate::bus::{Bus, DeviceInfo, Place};
 use crate::cli::{self, CommandLine, CommonArgs, Program};
 use crate::config::{self, ConfigError, DeviceTable, Selection, Validate};
@@ -159,6 +160,7 @@ pub fn run<D: Daemon>() -> ExitCode {
         }
     };
     logging::start(D::PROGRAM.name, line.common.log);
+    arenas::limit();
     let (place, socket, config) = match settings::<D>(&line) {
         Ok(settings) => settings,
         Err(error) => {
