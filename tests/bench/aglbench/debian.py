@@ -131,11 +131,11 @@ class Archive:
 
 
 def _version_key(version: str) -> tuple:
-    """Order for Debian versions as far as the bench needs it: numbers as numbers, '~' before everything."""
-    return tuple(
+    """Order for Debian versions as far as the bench needs it: numbers as numbers, '~' before the end."""
+    return (*(
         (-1, "") if part == "~" else (int(part), "") if part.isdigit() else (0, part)
         for part in re.findall(r"\d+|~|[^\d~]+", version)
-    )
+    ), (0, ""))
 
 
 def extract(target: Path, arch: str, packages: list[str], progress: Progress, log: Path, *, backports: bool = False) -> None:

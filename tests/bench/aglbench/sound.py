@@ -1,6 +1,7 @@
 """The checks of a sound service by a real guest. Each is a function whose name says what must hold."""
 
 import contextlib
+import itertools
 import os
 import random
 import re
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from .guest import Guest, GuestError, Job
 from .ktap import parse_ktap
-from .pcm import FORMATS, Shape, as_in_wav, clip, find, find_in_loop, follow, wav_data
+from .pcm import FORMATS, Journey, Shape, as_in_wav, clip, find, find_in_loop, follow, wav_data
 from .pipewire import PipeWire
 from .service import Service
 
@@ -184,7 +185,9 @@ def offered_shapes(guest: Guest, pcm: str, verb: str) -> list[Shape]:
     formats = offer.get("FORMAT", "").split()
     unknown = [name for name in formats if name not in FORMATS]
     must(not unknown, f"the bench does not know how to make {unknown}")
-    shapes = [Shape(f, c, r) for f in formats for c in CHANNELS for r in RATES if has("CHANNELS", c) and has("RATE", r)]
+    # ALSA's programs cannot handle frames that end within a byte: 4-bit samples on one channel
+    whole = [(f, c) for f in formats for c in CHANNELS if FORMATS[f][0] * c % 8 == 0]
+    shapes = [Shape(f, c, r) for f, c in whole for r in RATES if has("CHANNELS", c) and has("RATE", r)]
     must(bool(shapes), f"nothing of the matrix is offered: {offer}")
     return shapes
 
@@ -278,9 +281,33 @@ def _kselftest(bench: Bench, name: str, timeout: float) -> str:
     # pcm-test takes a stream that cannot be opened for one that is not there
     not_opened = [f"{test}: {why}" for test, why in report.skipped.items() if "Failed to get pcm handle" in why]
     must(not not_opened, f"{report}; not opened: {', '.join(not_opened[:3])}")
+    excused = [test for test in report.failed if driver_drained_late(test, result.lines)]
+    report.failed = [test for test in report.failed if test not in excused]
+    report.passed += excused
     must(report.good, f"{report}; failed: {', '.join(report.failed[:8])}; see {bench.folder / f'{name}.ktap'}")
     reasons = sorted(set(report.skipped.values()))
-    return str(report) + (f" ({'; '.join(reasons)})" if reasons else "")
+    said = str(report) + (f" ({'; '.join(filter(None, reasons))})" if reasons else "")
+    if excused:
+        said += f"; {len(excused)} of them only because the bench knows the driver's late drain: {', '.join(excused)}"
+    return said
+
+
+def driver_drained_late(test: str, lines: list[str]) -> bool:
+    """Whether a failure of pcm-test is one that Linux 7.3 causes by itself, for any device.
+
+    Its virtio_snd sends whole periods only. What is left of the last one never reaches the device, so the stream's drain
+    ends by ALSA's timeout: 1.1 times the buffer, 100 ms at least, after the last whole period. The test plays two seconds
+    and allows 100 ms. Its failure is excused if it took just that long.
+    """
+    about = [line for line in lines if f" {test} hw_params." in line]
+    took = [re.search(r"time mismatch: expected 2000ms got (\d+)", after)
+            for line, after in itertools.pairwise(lines) if line.startswith("not ok ") and line.endswith(f" {test}")]
+    if not about or not took or not took[0]:
+        return False
+    rate, _, period, buffer = (int(n) for n in re.search(r"hw_params\.\w+\.\w+\.(\d+)\.(\d+)\.(\d+)\.(\d+)", about[0]).groups())
+    whole_periods = 2 * rate // period * period
+    explained = 1000 * whole_periods / rate + max(buffer * 1100 // rate, 100)
+    return whole_periods != 2 * rate and 0 <= int(took[0][1]) - explained <= 300
 
 
 @check
@@ -306,11 +333,14 @@ def playback_is_bit_exact_in_every_shape(bench: Bench) -> str:
         results = run_streams(bench, guest, "play", clips)
     captured = [wav_data(file) for file in bench.kind.captured(bench.folder / "card0")]
     wrong = [f"{clips[name][0]}: {said}" for name, said in results.items() if said]
-    for number, (name, (shape, data)) in enumerate(clips.items()):
+    played = [name for name, said in results.items() if not said]
+    # each stream that was played has a file of its own, in this order
+    must(len(captured) == len(played), f"{len(captured)} files of {len(played)} streams; {'; '.join(wrong[:6])}")
+    for name, heard in zip(played, captured, strict=True):
+        shape, data = clips[name]
         wanted = as_in_wav(shape, data)
-        # each stream has a file of its own, in this order
-        match = find(shape, wanted, captured[number]) if number < len(captured) else "no file"
-        if not match or match == "no file":
+        match = find(shape, wanted, heard)
+        if not match:
             (bench.folder / f"{name}.expected").write_bytes(wanted)
             wrong.append(f"{shape} ({name}): {match}")
     must(not wrong, f"{len(wrong)} faults in {len(shapes)} shapes: {'; '.join(wrong[:6])}")
@@ -375,8 +405,9 @@ def playback_goes_on_after_the_guest_slept(bench: Bench) -> str:
 def a_paused_guest_continues_its_playback(bench: Bench) -> str:
     """The VMM stops the guest's processors while it plays, ten times, and lets them go on: nothing is lost."""
     shape = Shape("S16_LE", 2, 48000)
-    with bench.guest() as guest:
-        guest.run(f"cp {bench.shared(guest, 'long.in', clip(shape, 3 * 48000))} /tmp/long.in")
+    sent = clip(shape, 3 * shape.rate)
+    with bench.guest(everything=True) as guest:
+        guest.run(f"cp {bench.shared(guest, 'long.in', sent)} /tmp/long.in")
         watching = guest.spawn("position 2400")
         playing = play(guest, shape, "/tmp/long.in")
         for step in range(1, 11):
@@ -385,7 +416,11 @@ def a_paused_guest_continues_its_playback(bench: Bench) -> str:
             guest.resume()
         result = playing.wait(40)
         must(result.code == 0, f"aplay: {result.text}")
+    if not bench.kind.captures:
         return "10 pauses"
+    journey = follow(shape, sent, b"".join(wav_data(file) for file in bench.kind.captured(bench.folder / "card0")))
+    must(journey == Journey(0, 0, 0), str(journey))
+    return f"10 pauses, {journey}"
 
 
 def reach(watching: Job, frames: int, timeout: float = 20.0) -> None:
