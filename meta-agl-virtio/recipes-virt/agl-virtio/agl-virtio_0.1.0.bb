@@ -1,0 +1,93 @@
+SUMMARY = "VIRTIO device services for virtual machines"
+DESCRIPTION = "The host's side of virtual machines' devices, one small vhost-user service each, for any VMM that speaks \
+vhost-user; and the keeper, which holds a VMM's connection while its service is restarted or updated."
+HOMEPAGE = "https://www.automotivelinux.org/"
+SECTION = "virtualization"
+CVE_PRODUCT = "agl-virtio"
+
+require agl-virtio-workspace.inc
+require agl-virtio-crates.inc
+LIC_FILES_CHKSUM = "file://LICENSE;md5=3b83ef96387f14655fc854ddc3c6bd57"
+
+# The workspace lies beside the layer. Folder by folder, because target/ would be hashed and copied too.
+FILESEXTRAPATHS:prepend := "${THISDIR}/files:${AGL_VIRTIO_TOPDIR}/rust-services:${AGL_VIRTIO_TOPDIR}:"
+SRC_URI += "\
+    file://LICENSE;subdir=ws \
+    file://agl-virtio-snd@.service \
+    file://agl-virtio.tmpfiles \
+    file://org.automotivelinux.Virtio1.conf \
+"
+
+S = "${UNPACKDIR}/ws"
+
+inherit cargo cargo-update-recipe-crates pkgconfig systemd useradd
+
+# What is built and packaged, of all crates of the workspace.
+AGL_VIRTIO_PROGRAMS = "agl-virtio-keeper agl-virtio-snd"
+AGL_VIRTIO_RUST = "1.85"
+
+python () {
+    rust = (d.getVar("RUSTVERSION") or "").rstrip("%")
+    least = d.getVar("AGL_VIRTIO_RUST")
+    if rust and bb.utils.vercmp_string_op(rust, least, "<"):
+        raise bb.parse.SkipRecipe(
+            "needs Rust %s, and this build has %s: add meta-lts-mixins, branch %s/rust, to the layers"
+            % (least, rust, d.getVar("LAYERSERIES_CORENAMES").split()[0]))
+}
+
+PACKAGECONFIG ??= "alsa gstreamer"
+PACKAGECONFIG[alsa] = "--features=agl-virtio-snd/alsa,,alsa-lib"
+PACKAGECONFIG[gstreamer] = "--features=agl-virtio-snd/gstreamer,,gstreamer1.0 gstreamer1.0-plugins-base"
+
+CARGO_BUILD_FLAGS:append = " --no-default-features ${@' '.join('-p ' + p for p in d.getVar('AGL_VIRTIO_PROGRAMS').split())}"
+
+# The class would install every executable and library that the workspace makes.
+do_install() {
+    for program in ${AGL_VIRTIO_PROGRAMS}; do
+        install -D -m 0755 "${B}/target/${CARGO_TARGET_SUBDIR}/$program" "${D}${bindir}/$program"
+    done
+    install -D -m 0644 ${UNPACKDIR}/agl-virtio-snd@.service ${D}${systemd_system_unitdir}/agl-virtio-snd@.service
+    install -D -m 0644 ${UNPACKDIR}/agl-virtio.tmpfiles ${D}${nonarch_libdir}/tmpfiles.d/agl-virtio.conf
+    install -D -m 0644 ${UNPACKDIR}/org.automotivelinux.Virtio1.conf \
+        ${D}${datadir}/dbus-1/system.d/org.automotivelinux.Virtio1.conf
+    install -D -m 0644 ${S}/service/polkit/org.automotivelinux.virtio1.policy \
+        ${D}${datadir}/polkit-1/actions/org.automotivelinux.virtio1.policy
+    install -d -m 0755 ${D}${sysconfdir}/agl-virtio
+}
+
+PACKAGES =+ "${PN}-common ${PN}-keeper ${PN}-snd"
+
+SUMMARY:${PN}-common = "What all VIRTIO device services share: D-Bus policy, polkit action, folders"
+SUMMARY:${PN}-keeper = "Holds a VMM's connection while its device service comes and goes"
+SUMMARY:${PN}-snd = "VIRTIO sound device service"
+
+# ${PN} itself is all of them.
+ALLOW_EMPTY:${PN} = "1"
+RDEPENDS:${PN} = "${PN}-keeper ${PN}-snd"
+
+FILES:${PN}-common = "\
+    ${datadir}/dbus-1/system.d \
+    ${datadir}/polkit-1/actions \
+    ${nonarch_libdir}/tmpfiles.d \
+    ${sysconfdir}/agl-virtio \
+"
+
+FILES:${PN}-keeper = "${bindir}/agl-virtio-keeper"
+RDEPENDS:${PN}-keeper = "${PN}-common"
+
+FILES:${PN}-snd = "${bindir}/agl-virtio-snd ${systemd_system_unitdir}/agl-virtio-snd@.service"
+RDEPENDS:${PN}-snd = "${PN}-common ${PN}-keeper"
+RRECOMMENDS:${PN}-snd = "${@bb.utils.contains('PACKAGECONFIG', 'gstreamer', \
+    'gstreamer1.0-plugins-base gstreamer1.0-plugins-good', '', d)}"
+
+# An instance is a guest: nobody but the integrator knows which there are.
+SYSTEMD_PACKAGES = "${PN}-snd"
+SYSTEMD_SERVICE:${PN}-snd = "agl-virtio-snd@.service"
+SYSTEMD_AUTO_ENABLE:${PN}-snd = "disable"
+
+# agl-virtio: who may connect to devices' sockets. pipewire: who may reach AGL's sound server.
+USERADD_PACKAGES = "${PN}-common ${PN}-snd"
+GROUPADD_PARAM:${PN}-common = "--system agl-virtio"
+GROUPADD_PARAM:${PN}-snd = "--system agl-virtio; --system pipewire"
+USERADD_PARAM:${PN}-snd = "--system --no-create-home --home-dir /nonexistent --shell /sbin/nologin \
+    --gid agl-virtio --groups audio,pipewire agl-virtio-snd"
