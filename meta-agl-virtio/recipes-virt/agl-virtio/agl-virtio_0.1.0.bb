@@ -13,6 +13,9 @@ LIC_FILES_CHKSUM = "file://LICENSE;md5=3b83ef96387f14655fc854ddc3c6bd57"
 FILESEXTRAPATHS:prepend := "${THISDIR}/files:${AGL_VIRTIO_TOPDIR}/rust-services:${AGL_VIRTIO_TOPDIR}:"
 SRC_URI += "\
     file://LICENSE;subdir=ws \
+    file://agl-virtio-sandbox.conf \
+    file://agl-virtio-scmi.tmpfiles \
+    file://agl-virtio-scmi@.service \
     file://agl-virtio-snd@.service \
     file://agl-virtio.tmpfiles \
     file://org.automotivelinux.Virtio1.conf \
@@ -23,7 +26,7 @@ S = "${UNPACKDIR}/ws"
 inherit cargo cargo-update-recipe-crates pkgconfig systemd useradd
 
 # What is built and packaged, of all crates of the workspace.
-AGL_VIRTIO_PROGRAMS = "agl-virtio-keeper agl-virtio-snd"
+AGL_VIRTIO_PROGRAMS = "agl-virtio-keeper agl-virtio-scmi agl-virtio-snd"
 AGL_VIRTIO_RUST = "1.85"
 
 python () {
@@ -46,8 +49,13 @@ do_install() {
     for program in ${AGL_VIRTIO_PROGRAMS}; do
         install -D -m 0755 "${B}/target/${CARGO_TARGET_SUBDIR}/$program" "${D}${bindir}/$program"
     done
-    install -D -m 0644 ${UNPACKDIR}/agl-virtio-snd@.service ${D}${systemd_system_unitdir}/agl-virtio-snd@.service
-    install -D -m 0644 ${UNPACKDIR}/agl-virtio.tmpfiles ${D}${nonarch_libdir}/tmpfiles.d/agl-virtio.conf
+    for unit in agl-virtio-scmi@.service agl-virtio-snd@.service; do
+        install -D -m 0644 "${UNPACKDIR}/$unit" "${D}${systemd_system_unitdir}/$unit"
+    done
+    install -D -m 0644 ${UNPACKDIR}/agl-virtio-sandbox.conf ${D}${systemd_system_unitdir}/agl-virtio-.service.d/sandbox.conf
+    for name in agl-virtio agl-virtio-scmi; do
+        install -D -m 0644 "${UNPACKDIR}/$name.tmpfiles" "${D}${nonarch_libdir}/tmpfiles.d/$name.conf"
+    done
     install -D -m 0644 ${UNPACKDIR}/org.automotivelinux.Virtio1.conf \
         ${D}${datadir}/dbus-1/system.d/org.automotivelinux.Virtio1.conf
     install -D -m 0644 ${S}/service/polkit/org.automotivelinux.virtio1.policy \
@@ -55,25 +63,34 @@ do_install() {
     install -d -m 0755 ${D}${sysconfdir}/agl-virtio
 }
 
-PACKAGES =+ "${PN}-common ${PN}-keeper ${PN}-snd"
+PACKAGES =+ "${PN}-common ${PN}-keeper ${PN}-scmi ${PN}-snd"
 
-SUMMARY:${PN}-common = "What all VIRTIO device services share: D-Bus policy, polkit action, folders"
+SUMMARY:${PN}-common = "What all VIRTIO device services share: supervision, D-Bus policy, polkit action, folders"
 SUMMARY:${PN}-keeper = "Holds a VMM's connection while its device service comes and goes"
+SUMMARY:${PN}-scmi = "VIRTIO SCMI platform service: clocks, power, performance, sensors, resets by policy"
 SUMMARY:${PN}-snd = "VIRTIO sound device service"
 
 # ${PN} itself is all of them.
 ALLOW_EMPTY:${PN} = "1"
-RDEPENDS:${PN} = "${PN}-keeper ${PN}-snd"
+RDEPENDS:${PN} = "${PN}-keeper ${PN}-scmi ${PN}-snd"
 
 FILES:${PN}-common = "\
     ${datadir}/dbus-1/system.d \
     ${datadir}/polkit-1/actions \
-    ${nonarch_libdir}/tmpfiles.d \
+    ${nonarch_libdir}/tmpfiles.d/agl-virtio.conf \
     ${sysconfdir}/agl-virtio \
+    ${systemd_system_unitdir}/agl-virtio-.service.d \
 "
 
 FILES:${PN}-keeper = "${bindir}/agl-virtio-keeper"
 RDEPENDS:${PN}-keeper = "${PN}-common"
+
+FILES:${PN}-scmi = "\
+    ${bindir}/agl-virtio-scmi \
+    ${nonarch_libdir}/tmpfiles.d/agl-virtio-scmi.conf \
+    ${systemd_system_unitdir}/agl-virtio-scmi@.service \
+"
+RDEPENDS:${PN}-scmi = "${PN}-common ${PN}-keeper"
 
 FILES:${PN}-snd = "${bindir}/agl-virtio-snd ${systemd_system_unitdir}/agl-virtio-snd@.service"
 RDEPENDS:${PN}-snd = "${PN}-common ${PN}-keeper"
@@ -81,13 +98,16 @@ RRECOMMENDS:${PN}-snd = "${@bb.utils.contains('PACKAGECONFIG', 'gstreamer', \
     'gstreamer1.0-plugins-base gstreamer1.0-plugins-good', '', d)}"
 
 # An instance is a guest: nobody but the integrator knows which there are.
-SYSTEMD_PACKAGES = "${PN}-snd"
+SYSTEMD_PACKAGES = "${PN}-scmi ${PN}-snd"
+SYSTEMD_SERVICE:${PN}-scmi = "agl-virtio-scmi@.service"
 SYSTEMD_SERVICE:${PN}-snd = "agl-virtio-snd@.service"
-SYSTEMD_AUTO_ENABLE:${PN}-snd = "disable"
+SYSTEMD_AUTO_ENABLE = "disable"
 
 # agl-virtio: who may connect to devices' sockets. pipewire: who may reach AGL's sound server.
-USERADD_PACKAGES = "${PN}-common ${PN}-snd"
+USERADD_PACKAGES = "${PN}-common ${PN}-scmi ${PN}-snd"
 GROUPADD_PARAM:${PN}-common = "--system agl-virtio"
+GROUPADD_PARAM:${PN}-scmi = "--system agl-virtio"
 GROUPADD_PARAM:${PN}-snd = "--system agl-virtio; --system pipewire"
-USERADD_PARAM:${PN}-snd = "--system --no-create-home --home-dir /nonexistent --shell /sbin/nologin \
-    --gid agl-virtio --groups audio,pipewire agl-virtio-snd"
+AGL_VIRTIO_USER = "--system --no-create-home --home-dir /nonexistent --shell /sbin/nologin --gid agl-virtio"
+USERADD_PARAM:${PN}-scmi = "${AGL_VIRTIO_USER} agl-virtio-scmi"
+USERADD_PARAM:${PN}-snd = "${AGL_VIRTIO_USER} --groups audio,pipewire agl-virtio-snd"
