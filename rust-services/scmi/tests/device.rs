@@ -120,8 +120,12 @@ fn every_attack_is_endured_on_both_queues_and_the_device_answers_after_a_reset()
     for attack in Attack::ALL {
         let mut client = client(&service);
         let guest = client.guest_mut();
-        endure(guest, COMMANDS, *attack, &honest, Deadline::patient())
-            .unwrap_or_else(|error| panic!("{attack:?}: {error}"));
+        match endure(guest, COMMANDS, *attack, &honest, Deadline::patient()) {
+            Ok(_) => {}
+            // Each time the head was with the driver again: this device answers at once.
+            Err(error) if *attack == Attack::SameHeadTwice && error.misbehaviour().is_some() => {}
+            Err(error) => panic!("{attack:?}: {error}"),
+        }
         client.reset().unwrap();
         answers(&mut client);
         // A buffer of the event queue is taken when there is an event.
