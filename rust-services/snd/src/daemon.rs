@@ -129,8 +129,16 @@ impl Daemon for Snd {
     }
 
     fn serve(service: Service<SndConfig>, config: SndConfig) -> Result<(), SndError> {
-        let sandbox = service.sandbox.clone();
-        let prepare_stream = Arc::new(move |_: &str| sandbox.enter(Role::Backend));
+        let (sandbox, priority) = (service.sandbox.clone(), config.realtime_priority);
+        // Below the queue thread. Threads that a sound library starts inherit it: PipeWire plays
+        // from one of them.
+        let prepare_stream = Arc::new(move |name: &str| {
+            if priority > 1 {
+                let report = realtime::enter(priority.saturating_sub(1));
+                log::debug!("thread {name}: {report}");
+            }
+            sandbox.enter(Role::Backend);
+        });
         let device = Arc::new(SoundDevice::new(
             service.guest(),
             service.device(),

@@ -87,7 +87,7 @@ fn what_a_guest_plays_goes_through_the_pipeline_of_its_stream() {
         folder.path().display()
     );
     let (_service, mut client) = start(folder.path(), &sink);
-    let sound: Vec<u8> = (0..PERIOD * 50).map(|n| (n % 251) as u8).collect();
+    let sound: Vec<u8> = (0..=250_u8).cycle().take(PERIOD * 50).collect();
     begin(&mut client, 0);
     for period in sound.chunks(PERIOD) {
         client.play(0, period).unwrap();

@@ -27,6 +27,9 @@ pub const DEFAULT_TARGET_MS: u32 = 20;
 /// Longest piece that a stream hands over at once, in milliseconds. The stock is steered by how
 /// large it is just after a piece, and must not be used up just before the next.
 const PIECE_MS: u32 = 20;
+/// What is kept beyond the stock for a sound server, in milliseconds: it takes bites, where a card
+/// sips. Those of PipeWire are 21 ms inside a virtual machine.
+const BITE_MS: u32 = 20;
 
 /// A PCM for one stream.
 #[derive(Clone, Debug)]
@@ -67,6 +70,15 @@ impl Alsa {
         })
     }
 
+    /// The stock that is kept, in milliseconds.
+    fn stock_ms(&self) -> u32 {
+        if self.pcms.iter().all(|pcm| name::is_card(pcm)) {
+            self.target_ms
+        } else {
+            self.target_ms.saturating_add(BITE_MS)
+        }
+    }
+
     fn names(&self, stream: &StreamIdentity) -> Vec<String> {
         self.pcms
             .iter()
@@ -91,7 +103,7 @@ impl Backend for Alsa {
 
     fn pacing(&self) -> Pacing {
         Pacing::Device {
-            target_ms: self.target_ms.saturating_add(PIECE_MS),
+            target_ms: self.stock_ms().saturating_add(PIECE_MS),
         }
     }
 
@@ -99,7 +111,7 @@ impl Backend for Alsa {
         let name = self.names(stream).into_iter().next().unwrap_or_default();
         Box::new(playback::Playback::new(
             name,
-            self.target_ms,
+            self.stock_ms(),
             self.maps.clone(),
         ))
     }

@@ -23,6 +23,11 @@ pub(super) fn is_bare(pcm: &str) -> bool {
     pcm.starts_with("hw:")
 }
 
+/// Whether the name leads to a card without a sound server between.
+pub(super) fn is_card(pcm: &str) -> bool {
+    is_bare(pcm) || pcm.starts_with("plughw:")
+}
+
 /// The name for this stream: with its names filled in, and its role where PipeWire can take it.
 pub(super) fn of_stream(pcm: &str, stream: &StreamIdentity) -> String {
     let filled = placeholder::fill(pcm.trim(), stream);

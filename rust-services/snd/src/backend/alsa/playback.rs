@@ -26,7 +26,7 @@ const LONGEST_REST: Duration = Duration::from_millis(1500);
 
 pub(super) struct Playback {
     name: String,
-    target_ms: u32,
+    stock_ms: u32,
     maps: Maps,
     open: Option<Open>,
     underruns: u64,
@@ -53,10 +53,10 @@ struct Open {
 }
 
 impl Playback {
-    pub(super) fn new(name: String, target_ms: u32, maps: Maps) -> Self {
+    pub(super) fn new(name: String, stock_ms: u32, maps: Maps) -> Self {
         Self {
             name,
-            target_ms,
+            stock_ms,
             maps,
             open: None,
             underruns: 0,
@@ -86,7 +86,7 @@ impl Playback {
         let larger = self.reserve_ms.saturating_add(STEP_MS);
         self.reserve_ms = larger.min(LARGEST_RESERVE_MS);
         if let Some(open) = self.open.as_mut() {
-            open.keep(self.target_ms.saturating_add(self.reserve_ms));
+            open.keep(self.stock_ms.saturating_add(self.reserve_ms));
         }
     }
 
@@ -213,7 +213,7 @@ impl Output for Playback {
             &self.name,
             Direction::Playback,
             params,
-            params.frames_in(self.target_ms),
+            params.frames_in(self.stock_ms),
             &self.maps.of(params.channels),
         )?;
         let mut silence = vec![0; params.bytes(opened.buffer)];
@@ -228,7 +228,7 @@ impl Output for Playback {
             fed: 0,
             taken: Instant::now(),
         };
-        open.keep(self.target_ms.saturating_add(self.reserve_ms));
+        open.keep(self.stock_ms.saturating_add(self.reserve_ms));
         self.open = Some(open);
         Ok(())
     }
