@@ -202,20 +202,33 @@ def noise() -> bytes:
     return random.Random("input").randbytes(300_000)
 
 
-def run_streams(bench: Bench, guest: Guest, verb: str, clips: dict[str, tuple[Shape, bytes]], pcm: str = "hw:0,0") -> dict[str, str]:
-    """Play or record one short stream after the other; returns for each what went wrong, or nothing."""
+def start_streams(bench: Bench, guest: Guest, verb: str, clips: dict[str, tuple[Shape, bytes]], pcm: str = "hw:0,0") -> Job:
+    """Start to play or record one short stream after the other."""
     lines = []
     for name, (shape, data) in clips.items():
         if verb == "play":
             bench.shared(guest, f"{name}.in", data)
         lines.append(f"{verb} {name} {pcm} {shape.format} {shape.channels} {shape.rate} {frames_of(shape)}\n")
     bench.shared(guest, f"list-{verb}", "".join(lines).encode())
-    job = guest.spawn(f"streams /share/list-{verb}")
-    said = dict.fromkeys(clips, "not run")
-    for line in job.wait(60 + 2 * len(clips)).lines:
-        if match := re.match(r"result (\S+) (\d+) ?(.*)", line):
-            said[match[1]] = "" if match[2] == "0" and not match[3].strip() else f"code {match[2]}, {match[3]}"
-    return said
+    return guest.spawn(f"streams /share/list-{verb}")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one of many short streams went: what was wrong, or nothing, and at which try."""
+
+    wrong: str
+    tries: int
+
+
+def stream_results(job: Job, clips: dict[str, tuple[Shape, bytes]]) -> dict[str, Outcome]:
+    """Wait for the streams; returns how each went, in their order."""
+    outcomes = {name: Outcome("was not tried", 0) for name in clips}
+    for line in job.wait(60 + 3 * len(clips)).lines:
+        if match := re.match(r"result (\S+) (\d+) (\d+) ?(.*)", line):
+            good = match[2] == "0" and not match[4].strip()
+            outcomes[match[1]] = Outcome("" if good else f"code {match[2]}, {match[4]}", int(match[3]))
+    return outcomes
 
 
 # -- the checks --------------------------------------------------------------------------------------------------------
@@ -323,52 +336,52 @@ def kselftest_mixer_test_passes(bench: Bench) -> str:
 
 
 @check
-def playback_is_bit_exact_in_every_shape(bench: Bench) -> str:
-    """Every format offered × 1, 2, 6, 8 channels × 44.1, 48, 96 kHz: what the service got is what was played."""
+def playback_and_capture_are_bit_exact_in_every_shape(bench: Bench) -> str:
+    """Every format offered × 1, 2, 6, 8 channels × 44.1, 48, 96 kHz, both ways at once: what came is what was sent."""
     if not bench.kind.captures:
         raise Skipped("this service keeps nothing that could be compared")
     with bench.guest(everything=True, limit=1200) as guest:
-        shapes = offered_shapes(guest, "hw:0,0", "play")
+        clips = {f"p{number:03}": (shape, clip(shape, frames_of(shape)))
+                 for number, shape in enumerate(offered_shapes(guest, "hw:0,0", "play"))}
+        takes = {f"r{number:03}": (shape, b"") for number, shape in enumerate(offered_shapes(guest, "hw:0,0", "record"))}
         # to see what a card offers, aplay has played a little
         before = set(bench.kind.captured(bench.folder / "card0"))
-        clips = {f"{number:03}": (shape, clip(shape, frames_of(shape))) for number, shape in enumerate(shapes)}
-        results = run_streams(bench, guest, "play", clips)
-    captured = [wav_data(file) for file in bench.kind.captured(bench.folder / "card0") if file not in before]
-    wrong = [f"{clips[name][0]}: {said}" for name, said in results.items() if said]
-    played = [name for name, said in results.items() if not said]
-    # each stream that was played has a file of its own, in this order
-    must(len(captured) == len(played), f"{len(captured)} files of {len(played)} streams; {'; '.join(wrong[:6])}")
-    for name, heard in zip(played, captured, strict=True):
-        shape, data = clips[name]
-        wanted = as_in_wav(shape, data)
-        match = find(shape, wanted, heard)
-        if not match:
-            (bench.folder / f"{name}.expected").write_bytes(wanted)
-            wrong.append(f"{shape} ({name}): {match}")
-    must(not wrong, f"{len(wrong)} faults in {len(shapes)} shapes: {'; '.join(wrong[:6])}")
-    return f"{len(shapes)} shapes, {sum(len(data) for _, data in clips.values()) >> 20} MiB"
+        playing = start_streams(bench, guest, "play", clips)
+        recording = start_streams(bench, guest, "record", takes)
+        played, recorded = stream_results(playing, clips), stream_results(recording, takes)
+        files = [file for file in bench.kind.captured(bench.folder / "card0") if file not in before]
+        wrong = [f"{what} {shapes[name][0]}: {outcome.wrong}"
+                 for what, shapes, outcomes in (("playing", clips, played), ("recording", takes, recorded))
+                 for name, outcome in outcomes.items() if outcome.wrong]
 
+        # the files lie in the order of the streams, one for each; a stream that was tried again has more
+        again = sum(outcome.tries - 1 for outcome in (*played.values(), *recorded.values()))
+        must(again > 0 or len(files) == len(clips), f"{len(files)} files of {len(clips)} streams; {'; '.join(wrong[:6])}")
+        at = 0
+        for name, outcome in played.items():
+            if outcome.wrong:
+                continue
+            shape, data = clips[name]
+            wanted = as_in_wav(shape, data)
+            last = at + 40 if again else at + 1
+            right = next((n for n, file in enumerate(files[at:last], at) if find(shape, wanted, wav_data(file))), None)
+            if right is None:
+                (bench.folder / f"{name}.expected").write_bytes(wanted)
+                said = f"{files[at].name}: {find(shape, wanted, wav_data(files[at]))}" if at < len(files) else "no file"
+                wrong.append(f"playing {shape} ({name}): {said}")
+            else:
+                at = right + 1
 
-@check
-def capture_is_bit_exact_in_every_shape(bench: Bench) -> str:
-    """The same for recording: what the guest got is what the service had."""
-    if not bench.kind.captures:
-        raise Skipped("this service records nothing that could be compared")
-    with bench.guest(everything=True, limit=1200) as guest:
-        shapes = offered_shapes(guest, "hw:0,0", "record")
-        takes = {f"{number:03}": (shape, b"") for number, shape in enumerate(shapes)}
-        results = run_streams(bench, guest, "record", takes)
-        wrong = [f"{takes[name][0]}: {said}" for name, said in results.items() if said]
         for name, (shape, _) in takes.items():
             file = guest.share / f"{name}.out"
-            recorded = file.read_bytes() if file.exists() else b""
-            if len(recorded) != shape.bytes(frames_of(shape)):
-                wrong.append(f"{shape} ({name}): {len(recorded)} bytes")
-            elif not (match := find_in_loop(shape, recorded, noise())):
-                (bench.folder / f"{name}.recorded").write_bytes(recorded)
-                wrong.append(f"{shape} ({name}): {match}")
-    must(not wrong, f"{len(wrong)} faults in {len(shapes)} shapes: {'; '.join(wrong[:6])}")
-    return f"{len(shapes)} shapes"
+            data = file.read_bytes() if file.exists() else b""
+            if len(data) != shape.bytes(frames_of(shape)):
+                wrong.append(f"recording {shape} ({name}): {len(data)} bytes")
+            elif not (match := find_in_loop(shape, data, noise())):
+                (bench.folder / f"{name}.recorded").write_bytes(data)
+                wrong.append(f"recording {shape} ({name}): {match}")
+    must(not wrong, f"{len(wrong)} faults in {len(clips)} + {len(takes)} shapes: {'; '.join(wrong[:6])}")
+    return f"{len(clips)} shapes played, {len(takes)} recorded" + (f"; {again} tried again for a slow guest" if again else "")
 
 
 @check
