@@ -32,7 +32,7 @@ impl Stream {
             Motion::Dry {
                 clock,
                 reported: false,
-            } => Some(clock.due().saturating_add(self.patience())),
+            } if self.pacing != Pacing::AtOnce => Some(clock.due().saturating_add(self.patience())),
             _ => None,
         };
         let poll = self.poll_at.filter(|_| !self.frozen);
