@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::LazyLock;
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -67,6 +67,8 @@ pub(crate) struct PipeWire {
     manager: Option<Process>,
     server: Option<Process>,
     _bus: Process,
+    // One at a time: two would share the processors of a small machine.
+    _alone: MutexGuard<'static, ()>,
 }
 
 /// The name of the sink. It plays 1024 frames at a time, as PipeWire does inside a virtual machine
@@ -77,6 +79,8 @@ const SOURCE: &str = "microphone";
 
 impl PipeWire {
     pub(crate) fn start() -> Self {
+        static ALONE: Mutex<()> = Mutex::new(());
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         // A short path: names of sockets end after 108 bytes.
         let folder = tempfile::Builder::new()
             .prefix("pw")
@@ -112,6 +116,7 @@ impl PipeWire {
             manager: None,
             server: None,
             _bus: bus,
+            _alone: alone,
         };
         let path = this.path("bus");
         wait_for("the bus", || path.exists().then_some(()));
@@ -247,6 +252,15 @@ impl Recording {
     }
 }
 
+impl Drop for PipeWire {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let said = fs::read(self.path("log")).unwrap_or_default();
+            eprintln!("{}", String::from_utf8_lossy(&said));
+        }
+    }
+}
+
 fn environment(folder: &Path) -> Vec<(&'static str, String)> {
     let folder = folder.display();
     vec![
@@ -275,6 +289,10 @@ fn command(folder: &Path, program: &str) -> Command {
     } else {
         Command::new(program)
     };
-    command.envs(environment(folder));
+    let log = fs::File::options()
+        .create(true)
+        .append(true)
+        .open(folder.join("log"));
+    command.envs(environment(folder)).stderr(log.unwrap());
     command
 }
