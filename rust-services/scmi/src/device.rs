@@ -370,6 +370,7 @@ impl AgentHandler {
     fn settle(&mut self, io: &mut Io, shared: &Shared, mut platform: MutexGuard<'_, Platform>) {
         self.complete_held(io, &mut platform);
         self.send_events(io, &mut platform);
+        shared.save(&mut platform);
         let changes = platform.changes();
         if self.seen_changes != Some(changes) {
             self.seen_changes = Some(changes);

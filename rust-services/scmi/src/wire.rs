@@ -333,6 +333,17 @@ impl Event {
         event
     }
 
+    /// An event of bytes that were one.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        let mut event = Self {
+            bytes: [0; HEADER_SIZE + MAX_PAYLOAD],
+            len: 0,
+        };
+        event.put(bytes);
+        event
+    }
+
     /// Adds bytes. What is beyond [`MAX_PAYLOAD`] is left out: configurations which could need
     /// more are refused.
     pub fn put(&mut self, bytes: &[u8]) {

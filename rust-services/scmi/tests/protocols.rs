@@ -730,6 +730,10 @@ fn what_agents_want_outlives_the_platform() {
             "{protocol:#x}"
         );
     }
+    // One asynchronous command under way, and one response that nobody fetched.
+    assert_eq!(test.ask_as(SECOND, 0x15, 6, &[4, 1]).0, OK);
+    test.platform.advance(Duration::from_millis(3));
+    assert_eq!(test.ask_as(SECOND, 0x17, 7, &[1, 1, 900_000]).0, OK);
     let mut saved = Vec::new();
     test.platform.save(&mut saved);
     let mut again = PlatformUnderTest::two_agents();
@@ -739,6 +743,19 @@ fn what_agents_want_outlives_the_platform() {
     assert_eq!(saved, saved_again);
     assert_eq!(word(&again.ask(0x13, 8, &[0]).1, 0), 1000);
     assert_eq!(word(&again.ask(0x14, 0xb, &[3, 0]).1, 1), 1);
+    assert_eq!(
+        again.event(SECOND),
+        test.event(SECOND),
+        "the response is not lost"
+    );
+    assert_eq!(again.platform.next_deadline(), Some(Duration::ZERO));
+    again.platform.advance(Duration::from_millis(1));
+    let done = again.event(SECOND).unwrap();
+    assert_eq!(
+        done[4..],
+        words(&[0, 1, 900_000]),
+        "the command came to its end"
+    );
     assert!(
         again.platform.next_deadline().is_some(),
         "reports and trip points go on"

@@ -6,7 +6,7 @@
 //! between that and a VMM lives here: the vhost-user session, the split virtqueues, descriptor
 //! chains however they are cut, notification, pause, reset, reconnection, recovery after a death of
 //! the service, and statistics. It is the only room that knows vhost-user, and the only one with
-//! `unsafe` code ([`window`]).
+//! `unsafe` code (the module `window`).
 //!
 //! ```text
 //!  VMM ──unix socket──▶ relay ─▶ vhost-user-backend ─▶ vring ──ring control──▶ worker ─▶ Handler

@@ -152,6 +152,24 @@ impl Agent {
             .or_else(|| self.notifications.pop_front())
     }
 
+    /// Saves the responses that were not sent, or replaces them by what was saved.
+    pub(super) fn exchange_responses(
+        &mut self,
+        mut exchange: impl FnMut(Option<Event>) -> Option<Event>,
+        most: u64,
+    ) -> Option<()> {
+        // An event without bytes ends the list.
+        let mut old = std::mem::take(&mut self.responses).into_iter();
+        for _ in 0..most {
+            let event = exchange(old.next())?;
+            if event.as_bytes().is_empty() {
+                return Some(());
+            }
+            self.responses.push_back(event);
+        }
+        Some(())
+    }
+
     pub(super) fn return_event(&mut self, event: Event) {
         self.responses.push_front(event);
     }

@@ -206,12 +206,19 @@ impl Platform {
         if let Some(of) = self.agents.get_mut(agent.index()) {
             of.respond(event);
             self.eventful |= agent.bit();
+            self.changed();
         }
     }
 
     /// The next event of an agent, delayed responses first.
     pub fn take_event(&mut self, agent: AgentId) -> Option<Event> {
-        self.agents.get_mut(agent.index())?.take_event()
+        let of = self.agents.get_mut(agent.index())?;
+        let waiting = of.waiting_responses();
+        let event = of.take_event();
+        if of.waiting_responses() != waiting {
+            self.changed();
+        }
+        event
     }
 
     /// Puts back an event that the agent's buffer could not hold.

@@ -8,10 +8,13 @@
 
 use std::time::Duration;
 
-use crate::platform::{AgentId, Kind, Platform, SensorConfig, Votes};
+use crate::platform::{AgentId, Clocked, Kind, Later, Platform, SensorConfig, Votes};
+use crate::wire::{Event, HEADER_SIZE, Header, MAX_PAYLOAD};
 
 /// The layout below. Another one is not restored.
 const VERSION: u64 = 1;
+/// Asynchronous commands and unsent responses that are restored at most: more than there can be.
+const MOST_PENDING: u64 = 1024;
 
 /// Reads or writes words.
 enum Codec<'a> {
@@ -144,6 +147,10 @@ impl Platform {
             agent.system_notify = flags & 1 != 0;
             agent.error_notify = flags & 2 != 0;
         }
+        self.exchange_later(codec)?;
+        for agent in &mut self.agents {
+            agent.exchange_responses(|event| exchange_event(codec, event), MOST_PENDING)?;
+        }
         for of in &mut self.power {
             codec.set(&mut of.on, agents)?;
             codec.set(&mut of.notify, agents)?;
@@ -208,6 +215,112 @@ impl Platform {
         }
         Some(())
     }
+}
+
+impl Platform {
+    /// Asynchronous commands under way. Restored ones are due at once: how much of their time had
+    /// passed, nobody knows.
+    fn exchange_later(&mut self, codec: &mut Codec<'_>) -> Option<()> {
+        let mut count = u64::try_from(self.later.len()).ok()?;
+        codec.word(&mut count)?;
+        let mut old = std::mem::take(&mut self.later).into_iter();
+        for _ in 0..count.min(MOST_PENDING) {
+            let known = old.next();
+            let mut words = known.as_ref().map_or([0; 6], later_words);
+            for word in &mut words {
+                codec.word(word)?;
+            }
+            let at = known.map_or(Duration::ZERO, |later| later.at);
+            self.later.push(Later {
+                at,
+                ..later_of(words)?
+            });
+        }
+        Some(())
+    }
+}
+
+fn later_words(later: &Later) -> [u64; 6] {
+    let place = |place: usize| u64::try_from(place).unwrap_or(u64::MAX);
+    let (kind, index, value, respond) = match later.what {
+        Clocked::Rate {
+            clock,
+            rate,
+            respond,
+        } => (0, clock, rate, respond),
+        Clocked::Reading { sensor } => (1, sensor, 0, true),
+        Clocked::Reset { domain, state } => (2, domain, state.into(), true),
+        Clocked::Voltage { domain, level } => (
+            3,
+            domain,
+            u32::from_le_bytes(level.to_le_bytes()).into(),
+            true,
+        ),
+        Clocked::Cap {
+            domain,
+            cap,
+            respond,
+        } => (4, domain, cap.into(), respond),
+    };
+    [
+        place(later.agent.index()),
+        later.header.0.into(),
+        kind,
+        place(index),
+        value,
+        respond.into(),
+    ]
+}
+
+fn later_of([agent, header, kind, index, value, respond]: [u64; 6]) -> Option<Later> {
+    let index = usize::try_from(index).ok()?;
+    let respond = respond != 0;
+    let what = match kind {
+        0 => Clocked::Rate {
+            clock: index,
+            rate: value,
+            respond,
+        },
+        1 => Clocked::Reading { sensor: index },
+        2 => Clocked::Reset {
+            domain: index,
+            state: low(value),
+        },
+        3 => {
+            let level = i32::from_le_bytes(low(value).to_le_bytes());
+            Clocked::Voltage {
+                domain: index,
+                level,
+            }
+        }
+        4 => Clocked::Cap {
+            domain: index,
+            cap: low(value),
+            respond,
+        },
+        _ => return None,
+    };
+    let agent = AgentId::new(usize::try_from(agent).ok()?);
+    Some(Later {
+        at: Duration::ZERO,
+        agent,
+        header: Header(low(header)),
+        what,
+    })
+}
+
+/// A response that was not sent yet: its length, then its bytes.
+fn exchange_event(codec: &mut Codec<'_>, event: Option<Event>) -> Option<Event> {
+    let bytes = event.as_ref().map_or(&[][..], Event::as_bytes);
+    let mut len = u64::try_from(bytes.len()).ok()?;
+    codec.word(&mut len)?;
+    let mut restored = Event::of(&[]);
+    for place in 0..usize::try_from(len).ok()?.min(HEADER_SIZE + MAX_PAYLOAD) {
+        let mut byte = bytes.get(place).copied().unwrap_or(0).into();
+        codec.word(&mut byte)?;
+        restored.put(&byte.to_le_bytes()[..1]);
+    }
+    Some(restored)
 }
 
 /// The low half of a word.
