@@ -204,6 +204,12 @@ pub trait Output: Send {
         0
     }
 
+    /// Frames of the delay that it keeps beyond [`Pacing::Device`]'s target, because it found that
+    /// less does not do; asked after each `write`.
+    fn reserve(&self) -> u64 {
+        0
+    }
+
     /// The driver has stopped the stream, for a pause or at its end: play what was taken, expect
     /// nothing for a while.
     ///

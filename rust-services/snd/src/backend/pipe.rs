@@ -52,6 +52,8 @@ pub struct Report {
     state: AtomicU8,
     /// Frames of delay in the high half, microseconds of the monotonic clock (wrapping) in the low.
     delay: AtomicU64,
+    /// Frames of the delay that the back end keeps beyond its target.
+    reserve: AtomicU64,
     /// Frames that were thrown away because the server was gone or too slow.
     discarded: AtomicU64,
 }
@@ -84,6 +86,16 @@ impl Report {
     pub(crate) fn set_delay(&self, frames: u64, now: u64) {
         let packed = frames.min(0xffff_ffff) << 32 | (now / 1000) & 0xffff_ffff;
         self.delay.store(packed, Ordering::Relaxed);
+    }
+
+    /// Frames of the delay that the back end keeps beyond its target.
+    #[must_use]
+    pub fn reserve(&self) -> u64 {
+        self.reserve.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_reserve(&self, frames: u64) {
+        self.reserve.store(frames, Ordering::Relaxed);
     }
 
     /// Frames that were thrown away because the server was gone or too slow.

@@ -107,6 +107,11 @@ impl End {
         }
     }
 
+    /// Frames of the delay that the back end keeps beyond its target.
+    pub(super) fn reserve(&self) -> u64 {
+        self.report().map_or(0, Report::reserve)
+    }
+
     fn report(&self) -> Option<&Report> {
         match self {
             Self::Null => None,

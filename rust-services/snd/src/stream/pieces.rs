@@ -272,7 +272,10 @@ impl Stream {
         if self.end.server() != ServerState::Live {
             return;
         }
-        let target = i64::try_from(params.frames_in(target_ms)).unwrap_or(i64::MAX);
+        let target = params
+            .frames_in(target_ms)
+            .saturating_add(self.end.reserve());
+        let target = i64::try_from(target).unwrap_or(i64::MAX);
         let stock = i64::try_from(self.end.delay(now, params)).unwrap_or(i64::MAX);
         let excess = stock.saturating_sub(target);
         clock.steer(match self.direction {

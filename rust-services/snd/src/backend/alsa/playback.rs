@@ -265,13 +265,14 @@ impl Output for Playback {
     }
 
     fn delay(&mut self) -> u64 {
-        // The stream keeps this at the configured target; the reserve comes on top.
-        self.open.as_ref().map_or(0, |open| {
-            let reserve = u64::from(self.reserve_ms)
-                .saturating_mul(u64::from(open.params.rate.hertz()))
-                / 1000;
-            open.delay().saturating_sub(reserve)
-        })
+        self.open.as_ref().map_or(0, Open::delay)
+    }
+
+    fn reserve(&self) -> u64 {
+        match &self.open {
+            Some(open) if self.reserve_ms > 0 => open.params.frames_in(self.reserve_ms),
+            _ => 0,
+        }
     }
 
     fn stop(&mut self) -> Result<(), BackendError> {

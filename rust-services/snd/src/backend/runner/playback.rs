@@ -67,7 +67,10 @@ impl Playback {
         match write_some(&mut *self.output, open) {
             Ok(0) if open.running => std::thread::park_timeout(LOOK),
             Ok(0) => std::thread::park(),
-            Ok(_) => self.report.set_delay(self.output.delay(), monotonic()),
+            Ok(_) => {
+                self.report.set_delay(self.output.delay(), monotonic());
+                self.report.set_reserve(self.output.reserve());
+            }
             Err(error) => self.fail(&error),
         }
     }
