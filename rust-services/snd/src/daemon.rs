@@ -139,12 +139,13 @@ impl Daemon for Snd {
             }
             sandbox.enter(Role::Backend);
         });
-        let device = Arc::new(SoundDevice::new(
+        let device = SoundDevice::new(
             service.guest(),
             service.device(),
             &config,
             &(prepare_stream as Arc<dyn Fn(&str) + Send + Sync>),
-        )?);
+        )?;
+        let device = Arc::new(device.watched(service.health.worker("snd")));
         let panel = Arc::clone(device.panel());
         if let Err(error) = control::show(&service.bus, &config, &panel) {
             log::error!("the streams stay off the bus: {error}");

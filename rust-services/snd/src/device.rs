@@ -5,6 +5,7 @@
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use agl_virtio_service::Heartbeat;
 use virtio_device::{Device, QueueSpec, ThreadPlan};
 use zerocopy::IntoBytes;
 
@@ -14,7 +15,7 @@ use crate::backend::runner::{InputRunner, OutputRunner, Prepare};
 use crate::backend::{Backend, BackendError, Pacing, StreamIdentity};
 use crate::config::{AlsaConfig, BackendConfig, GstreamerConfig, SndConfig, StreamConfig};
 use crate::controls::{Control, controls};
-use crate::handler::{Parts, SoundHandler};
+use crate::handler::{Parts, SoundHandler, Watched};
 use crate::panel::{Panel, StreamKnobs};
 use crate::stream::{End, Stream};
 use crate::topology::{chmap_infos, config_space, pcm_info};
@@ -74,6 +75,8 @@ pub struct SoundDevice {
     config: Vec<u8>,
     features: u64,
     panel: Arc<Panel>,
+    /// Sees the turns of the queue thread.
+    beat: Arc<Heartbeat>,
     /// Taken by the queue thread.
     handler: Mutex<Option<SoundHandler>>,
 }
@@ -146,8 +149,16 @@ impl SoundDevice {
             config: space.as_bytes().to_vec(),
             features,
             panel,
+            beat: Arc::default(),
             handler: Mutex::new(Some(handler)),
         })
+    }
+
+    /// Shows the queue thread's turns to a watchdog.
+    #[must_use]
+    pub fn watched(mut self, beat: Arc<Heartbeat>) -> Self {
+        self.beat = beat;
+        self
     }
 
     /// The knobs and displays.
@@ -302,7 +313,7 @@ impl Device for SoundDevice {
             .map(|handler| ThreadPlan {
                 name: "snd",
                 queues: vec![queue::CONTROL, queue::EVENT, queue::TX, queue::RX],
-                handler: Box::new(handler),
+                handler: Box::new(Watched::new(handler, Arc::clone(&self.beat))),
             })
             .into_iter()
             .collect()

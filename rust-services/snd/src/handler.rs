@@ -21,6 +21,9 @@ use crate::wire::{ChmapInfo, Direction, JackInfo, PcmInfo, Status, queue};
 mod pcm;
 mod requests;
 mod settings;
+mod watched;
+
+pub use watched::Watched;
 
 /// The ramp of a stream of which nothing was heard yet.
 const AT_ONCE: u32 = 0;
