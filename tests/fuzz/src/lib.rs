@@ -6,6 +6,8 @@
 //! After each input the queue is stopped and started like after a driver's reset; a service that
 //! does not answer that, or a request on its healthy queue, has lost.
 
+pub mod snd;
+
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 
@@ -109,6 +111,11 @@ impl Arena {
         // The barrier of a stop: whatever was kicked has been looked at.
         self.guest.reset().expect("the service stops its rings");
         self.guest.resume().expect("the service starts its rings");
+        (self.alive)(&mut self.guest);
+    }
+
+    /// Sees that the service lives, before the first input.
+    pub fn check(&mut self) {
         (self.alive)(&mut self.guest);
     }
 
