@@ -151,7 +151,7 @@ impl StreamObject {
         Ok(if volume == 0 {
             -1000.0
         } else {
-            -below * f64::from(VOLUME_STEP_CB) / 100.0
+            0.0 - below * f64::from(VOLUME_STEP_CB) / 100.0
         })
     }
 
