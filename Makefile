@@ -32,7 +32,7 @@ unit: setup ## tests of the services, hostile guests included; no VM
 
 guest: build ## tests in a real guest under QEMU
 	@tests/bench/setup
-	@tests/bench/check-sound --out build/guest
+	@tests/bench/run
 
 bench: build ## figures beside the peer, to docs/performance.md
 	@tests/bench/setup
