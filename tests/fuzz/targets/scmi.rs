@@ -6,6 +6,7 @@
 
 #![no_main]
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use agl_virtio_scmi::config::{AgentConfig, Config};
@@ -32,13 +33,18 @@ enum Deed {
     Inject(u8, i64),
 }
 
-fn platform() -> Platform {
+/// The built-in platform for two agents, read once.
+static CONFIG: LazyLock<Config> = LazyLock::new(|| {
     let mut config = Config::default();
     config.agents = config.agents();
     config.agents[0].trusted = true;
     let other = AgentConfig { name: "other".into(), ..config.agents[0].clone() };
     config.agents.push(other);
-    let mut platform = config.build();
+    config
+});
+
+fn platform() -> Platform {
+    let mut platform = CONFIG.build();
     for agent in &mut platform.agents {
         agent.p2a = true;
     }
