@@ -138,11 +138,13 @@ pub fn parse<A: Args>(
 ) -> Result<CommandLine<A>, clap::Error> {
     let command = clap::Command::new(program.name)
         .version(program.version)
-        .about(program.about)
         .after_help(format!("Examples:\n{}", program.examples));
     let command = CommonArgs::augment_args(A::augment_args(
         command.next_help_heading("Options of this device"),
-    ));
+    ))
+    // After the options: their own documentation would take this place.
+    .about(program.about)
+    .long_about(program.about);
     let matches = command.try_get_matches_from(words)?;
     Ok(CommandLine {
         common: <CommonArgs as clap::FromArgMatches>::from_arg_matches(&matches)?,
@@ -177,6 +179,14 @@ mod tests {
         about: "Serves a test",
         examples: "  agl-virtio-test --socket /run/test.sock",
     };
+
+    #[test]
+    fn help_begins_with_what_the_program_does() {
+        for word in ["-h", "--help"] {
+            let help = read(&[word]).unwrap_err().to_string();
+            assert!(help.starts_with("Serves a test\n"), "{help}");
+        }
+    }
 
     fn read(words: &[&str]) -> Result<CommandLine<Own>, clap::Error> {
         let words = std::iter::once("agl-virtio-test").chain(words.iter().copied());
