@@ -243,18 +243,7 @@ impl DeviceInfo for Info {
     fn statistics(&self) -> Vec<QueueStatistics> {
         let queues = self.stats.queues();
         queues
-            .map(|(_, queue)| {
-                BTreeMap::from([
-                    ("requests", queue.requests.get()),
-                    ("completed", queue.completed.get()),
-                    ("errors", queue.errors.get()),
-                    ("bytes_read", queue.bytes_read.get()),
-                    ("bytes_written", queue.bytes_written.get()),
-                    ("kicks", queue.kicks.get()),
-                    ("signals", queue.signals.get()),
-                    ("broken", queue.broken.get()),
-                ])
-            })
+            .map(|(_, queue)| BTreeMap::from(queue.counters()))
             .collect()
     }
 }

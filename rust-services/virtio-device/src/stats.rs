@@ -43,6 +43,23 @@ pub struct QueueStats {
     pub broken: Counter,
 }
 
+impl QueueStats {
+    /// Every counter with its name, as it is shown to people and programs.
+    #[must_use]
+    pub fn counters(&self) -> [(&'static str, u64); 8] {
+        [
+            ("requests", self.requests.get()),
+            ("completed", self.completed.get()),
+            ("errors", self.errors.get()),
+            ("bytes_read", self.bytes_read.get()),
+            ("bytes_written", self.bytes_written.get()),
+            ("kicks", self.kicks.get()),
+            ("signals", self.signals.get()),
+            ("broken", self.broken.get()),
+        ]
+    }
+}
+
 /// What a device has done since the service started.
 #[derive(Clone, Debug)]
 pub struct DeviceStats(Arc<Vec<(&'static str, QueueStats)>>);
