@@ -34,10 +34,6 @@ guest: build ## tests in a real guest under QEMU
 	@tests/bench/setup
 	@tests/bench/run
 
-guest-scmi: build ## the SCMI platform under the kernel's own consumers in a guest
-	@tests/bench/setup
-	@tests/bench/check-scmi
-
 bench: build ## figures beside the peer, to docs/performance.md
 	@tests/bench/setup
 	@tests/performance/run
@@ -49,4 +45,4 @@ clean: ## what the build made; the cache outside the checkout stays
 	$(CARGO) clean $(SERVICES)
 	rm -rf build
 
-.PHONY: help setup build demo test lint unit guest guest-scmi bench fuzz clean
+.PHONY: help setup build demo test lint unit guest bench fuzz clean

@@ -1,7 +1,7 @@
 """The guest's kernel, built from Debian's source package with a small configuration and the Yocto layer's fragments.
 
-A distribution's ready kernel lacks several of the virtio drivers; and testing the very fragments that the layer ships
-shows that they enable what they say.
+A distribution's ready kernel lacks several of the virtio drivers; and testing the very fragments and patches that the
+layer ships shows that they do what they say.
 """
 
 import inspect
@@ -18,6 +18,8 @@ BENCH = Path(__file__).resolve().parent.parent
 FRAGMENTS = BENCH.parent.parent / "meta-agl-virtio/recipes-kernel/linux/files"
 CROSS = "aarch64-linux-gnu-"
 SERIES = (7, 3)
+# What the guest's programs take from the kernel's own tests.
+SELFTESTS = ("alsa", "net/can")
 
 
 def find(archive: Archive) -> Found:
@@ -40,14 +42,19 @@ def fragments() -> list[Path]:
     return [BENCH / "kernel/base.cfg", *sorted(FRAGMENTS.glob("virtio-*.cfg"))]
 
 
+def patches() -> list[Path]:
+    """The layer's changes to the guest's drivers."""
+    return sorted(FRAGMENTS.glob("*.patch"))
+
+
 def ingredients(found: Found) -> dict[str, str]:
     """What this piece is made from."""
-    texts = {file.name: file.read_text() for file in fragments()}
+    texts = {file.name: file.read_text() for file in [*fragments(), *patches()]}
     return {found.package: found.version, "how": inspect.getsource(sys.modules[__name__]), **texts}
 
 
 def build(work: Path, found: Found, archive: Archive, progress: Progress) -> None:
-    """All from one source tree: Image, modules.cpio, config, the ALSA self-tests' sources, and `build`.
+    """All from one source tree: Image, modules.cpio, config, the self-tests' sources, and `build`.
 
     `build` is what a driver outside the kernel's tree is built against: make -C …/build M=… ARCH=arm64 CROSS_COMPILE=….
     """
@@ -60,6 +67,9 @@ def build(work: Path, found: Found, archive: Archive, progress: Progress) -> Non
     tarball = next((work / "deb/usr/src").glob("linux-source-*.tar.*"))
     progress.run(["tar", "-xf", str(tarball), "-C", str(work)], log)
     source = work / found.package
+    for patch in patches():
+        progress.note(f"applying {patch.name}")
+        progress.run(["patch", "-p1", "--forward", "--fuzz=0", "-i", str(patch)], log, cwd=source)
     objects = work / "objects"
     objects.mkdir()
 
@@ -94,7 +104,8 @@ def build(work: Path, found: Found, archive: Archive, progress: Progress) -> Non
 
     selftests = work / "selftests"
     selftests.mkdir()
-    for folder in ("alsa",):
+    for folder in SELFTESTS:
+        (selftests / folder).parent.mkdir(exist_ok=True)
         (source / "tools/testing/selftests" / folder).rename(selftests / folder)
     for header in (source / "tools/testing/selftests").glob("kselftest*.h"):
         header.rename(selftests / header.name)

@@ -1,7 +1,6 @@
 """The checks of a sound service by a real guest. Each is a function whose name says what must hold."""
 
 import contextlib
-import itertools
 import os
 import random
 import re
@@ -12,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .checks import CheckFailed, Skipped, must
 from .guest import Guest, GuestError, Job
 from .ktap import parse_ktap
 from .pcm import FORMATS, Journey, Shape, as_in_wav, clip, find, find_in_loop, follow, wav_data
@@ -20,20 +20,6 @@ from .service import Service
 
 CHANNELS = (1, 2, 6, 8)
 RATES = (44100, 48000, 96000)
-
-
-class CheckFailed(Exception):
-    """What must hold does not."""
-
-
-class Skipped(Exception):
-    """A check that says nothing about this service."""
-
-
-def must(holds: bool, otherwise: str) -> None:
-    """Fail the check unless this holds."""
-    if not holds:
-        raise CheckFailed(otherwise)
 
 
 # -- the services ------------------------------------------------------------------------------------------------------
@@ -298,33 +284,10 @@ def _kselftest(bench: Bench, name: str, timeout: float) -> str:
     # pcm-test takes a stream that cannot be opened for one that is not there
     not_opened = [f"{test}: {why}" for test, why in report.skipped.items() if "Failed to get pcm handle" in why]
     must(not not_opened, f"{report}; not opened: {', '.join(not_opened[:3])}")
-    excused = [test for test in report.failed if driver_drained_late(test, result.lines)]
-    report.failed = [test for test in report.failed if test not in excused]
-    report.passed += excused
     must(report.good, f"{report}; failed: {', '.join(report.failed[:8])}; see {bench.folder / f'{name}.ktap'}")
     reasons = sorted(set(report.skipped.values()))
     said = str(report) + (f" ({'; '.join(filter(None, reasons))})" if reasons else "")
-    if excused:
-        said += f"; {len(excused)} of them only because the bench knows the driver's late drain: {', '.join(excused)}"
     return said
-
-
-def driver_drained_late(test: str, lines: list[str]) -> bool:
-    """Whether a failure of pcm-test is one that Linux 7.3 causes by itself, for any device.
-
-    Its virtio_snd sends whole periods only. What is left of the last one never reaches the device, so the stream's drain
-    ends by ALSA's timeout: 1.1 times the buffer, 100 ms at least, after the last whole period. The test plays two seconds
-    and allows 100 ms. Its failure is excused if it took just that long.
-    """
-    about = [line for line in lines if f" {test} hw_params." in line]
-    took = [re.search(r"time mismatch: expected 2000ms got (\d+)", after)
-            for line, after in itertools.pairwise(lines) if line.startswith("not ok ") and line.endswith(f" {test}")]
-    if not about or not took or not took[0]:
-        return False
-    rate, _, period, buffer = (int(n) for n in re.search(r"hw_params\.\w+\.\w+\.(\d+)\.(\d+)\.(\d+)\.(\d+)", about[0]).groups())
-    whole_periods = 2 * rate // period * period
-    explained = 1000 * whole_periods / rate + max(buffer * 1100 // rate, 100)
-    return whole_periods != 2 * rate and 0 <= int(took[0][1]) - explained <= 300
 
 
 @check

@@ -1,7 +1,7 @@
 """The guest's programs: chosen ones of Debian's arm64 packages with the libraries they load, as one archive.
 
 Nothing foreign is run: packages are unpacked, and the libraries found by reading the programs' own tables.
-The kernel's ALSA self-tests are compiled here too, because they link with the guest's libasound.
+The kernel's self-tests are compiled here too: those of ALSA link with the guest's libasound.
 """
 
 import inspect
@@ -16,10 +16,17 @@ from .cpio import Archive as Cpio
 from .debian import Archive, Found
 from .progress import Progress, SetupError
 
-PACKAGES = ["busybox-static", "alsa-utils", "libasound2-data", "libasound2-dev", "coreutils"]
+PACKAGES = [
+    "busybox-static", "alsa-utils", "libasound2-data", "libasound2-dev", "coreutils", "can-utils", "iproute2", "mmc-utils",
+]
 
 # What a guest may run, apart from busybox's own commands.
-PROGRAMS = ["busybox", "aplay", "arecord", "amixer", "speaker-test", "stdbuf"]
+PROGRAMS = [
+    "bin/busybox", "bin/aplay", "bin/arecord", "bin/amixer", "bin/speaker-test", "bin/stdbuf", "bin/mmc", "bin/ip",
+    *(f"bin/{name}" for name in (
+        "candump", "cansend", "cangen", "cansequence", "canbusload", "isotpsend", "isotprecv", "j1939cat", "j1939acd",
+    )),
+]
 # stdbuf preloads its library: no program asks for it.
 DATA = ["usr/share/alsa", "usr/libexec/coreutils"]
 
@@ -65,7 +72,7 @@ def build(work: Path, kernel_piece: Path, progress: Progress) -> None:
     for name in ("bin", "sbin", "lib"):
         tree.link(name, f"usr/{name}")
 
-    programs = [root / "usr/bin" / name for name in PROGRAMS]
+    programs = [root / "usr" / name for name in PROGRAMS]
     for program in programs:
         if not program.exists():
             raise SetupError(f"{program.name} is not in the guest's packages", "correct aglbench/userland.py")
@@ -75,12 +82,14 @@ def build(work: Path, kernel_piece: Path, progress: Progress) -> None:
     for folder in DATA:
         tree.tree(root / folder, folder)
 
-    progress.note("compiling the kernel's ALSA self-tests")
+    progress.note("compiling the kernel's self-tests")
     selftests = work / "selftests"
-    compile_selftests(kernel_piece / "selftests", root, selftests, progress, log)
-    tree.tree(selftests, "selftests/alsa")
+    selftests.mkdir()
+    compile_alsa_selftests(kernel_piece / "selftests", root, selftests / "alsa", progress, log)
+    compile_can_selftests(kernel_piece / "selftests", selftests / "net/can", progress, log)
+    tree.tree(selftests, "selftests")
 
-    for library in closure([*programs, *selftests.glob("*-test"), selftests / "libatest.so"], root):
+    for library in closure([*programs, *selftests.glob("alsa/*-test"), selftests / "alsa/libatest.so"], root):
         tree.file(f"{LIBRARIES}/{library.name}", library.resolve().read_bytes(), 0o755)
     tree.link(f"usr/lib/{LOADER}", f"aarch64-linux-gnu/{LOADER}")
 
@@ -88,7 +97,7 @@ def build(work: Path, kernel_piece: Path, progress: Progress) -> None:
     progress.run(["rm", "-rf", str(root), str(selftests)], log)
 
 
-def compile_selftests(source: Path, root: Path, target: Path, progress: Progress, log: Path) -> None:
+def compile_alsa_selftests(source: Path, root: Path, target: Path, progress: Progress, log: Path) -> None:
     """pcm-test and mixer-test with their own small library, as the kernel's makefile would build them for itself."""
     alsa = source / "alsa"
     target.mkdir()
@@ -101,6 +110,13 @@ def compile_selftests(source: Path, root: Path, target: Path, progress: Progress
     for test in ("pcm-test", "mixer-test"):
         progress.run([*compiler, str(alsa / f"{test}.c"), "-latest", "-lasound", "-lpthread", "-o", str(target / test)], log)
     progress.run(["cp", "-r", str(alsa / "pcm-test.conf"), str(alsa / "conf.d"), str(target)], log)
+
+
+def compile_can_selftests(source: Path, target: Path, progress: Progress, log: Path) -> None:
+    """The programs alone: their scripts ask for bash. Static, because they need nothing of the guest."""
+    target.mkdir(parents=True)
+    for test in sorted((source / "net/can").glob("*.c")):
+        progress.run([GCC, "-O2", "-static", f"-I{source}", str(test), "-o", str(target / test.stem)], log)
 
 
 def closure(programs: list[Path], root: Path) -> list[Path]:

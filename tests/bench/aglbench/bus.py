@@ -1,8 +1,8 @@
-# SPDX-License-Identifier: Apache-2.0
-"""A bus of the demo's own, and what it asks of the service on it."""
+"""A message bus of a test's own, and what it asks of the services on it."""
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from .progress import SetupError
+
 PREFIX = "org.automotivelinux.Virtio1"
-# Anybody may own any name and talk to anybody: the bus has no one on it but the demo.
+# Anybody may own any name and talk to anybody: the bus has no one on it but the test.
 POLICY = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
 <busconfig>
@@ -35,7 +37,7 @@ class Bus:
         log_folder.mkdir(parents=True, exist_ok=True)
         self.log = log_folder / "dbus.log"
         # A socket's path has room for 107 characters.
-        self.folder = Path(tempfile.mkdtemp(prefix="agl-demo-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="agl-bus-"))
         self.address = f"unix:path={self.folder}/bus"
         self.process: subprocess.Popen | None = None
 
@@ -49,7 +51,7 @@ class Bus:
         end = time.monotonic() + 20
         while not (self.folder / "bus").is_socket():
             if self.process.poll() is not None or time.monotonic() > end:
-                raise RuntimeError("dbus-daemon does not start: " + self.log.read_text())
+                raise SetupError("dbus-daemon does not start: " + self.log.read_text(), "apt-get install dbus-daemon")
             time.sleep(0.01)
         return self
 
@@ -57,6 +59,7 @@ class Bus:
         if self.process:
             self.process.terminate()
             self.process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def call(self, destination: str, path: str, method: str, *arguments: str) -> str:
         """Call a method with dbus-send's arguments; what it answers, or an error with what it said."""
