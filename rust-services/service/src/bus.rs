@@ -14,7 +14,7 @@ mod registry;
 pub use authority::{MANAGE_ACTION, may_change};
 pub(crate) use device::DeviceObject;
 pub use device::{DEVICE_INTERFACE, DeviceInfo, DeviceState, QueueStatistics};
-pub use names::{Place, ROOT};
+pub use names::{Place, ROOT, guest_path};
 pub use registry::PropertyChange;
 
 /// The D-Bus library, for devices that define interfaces of their own.

@@ -9,7 +9,7 @@
 //! # all other keys are the device's own
 //! ```
 //!
-//! A table `[guest]` belongs to the manager and is left alone. Everything else is refused.
+//! A table `[guest]` belongs to the manager ([`read_guest`]) and is left alone. Everything else is refused.
 //! The file is read once, checked as a whole, and what is wrong with it is shown as a compiler
 //! shows it: file, line, column, what is wrong, and what to write.
 
@@ -17,11 +17,13 @@ mod advice;
 mod diagnostic;
 mod guest_file;
 mod problem;
+mod whole_guest;
 
 pub use diagnostic::Diagnostic;
 pub(crate) use guest_file::check_without_file;
 pub use guest_file::{DeviceTable, Selection, read};
 pub use problem::{Problem, Problems, Validate};
+pub use whole_guest::{DeviceEntry, GuestFile, parse_guest, read_guest};
 
 use crate::{Exit, ExitReason};
 use std::path::PathBuf;

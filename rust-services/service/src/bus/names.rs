@@ -10,50 +10,72 @@ pub const ROOT: &str = "/org/automotivelinux/Virtio1";
 /// manager's name.
 const NAME: &str = "org.automotivelinux.Virtio1";
 
-/// A device of a guest, and so a place on the bus.
+/// Who somebody on the bus is, and so its name there and the path of its objects.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    guest: String,
-    device: String,
+pub struct Place(Whose);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Whose {
+    Manager,
+    Device { guest: String, device: String },
 }
 
 impl Place {
     /// The device `device` of `guest`.
     #[must_use]
     pub fn new(guest: &str, device: &str) -> Self {
-        Self {
+        Self(Whose::Device {
             guest: guest.to_owned(),
             device: device.to_owned(),
+        })
+    }
+
+    /// The manager of all guests.
+    #[must_use]
+    pub const fn manager() -> Self {
+        Self(Whose::Manager)
+    }
+
+    /// The guest's name; empty for the manager.
+    #[must_use]
+    pub fn guest(&self) -> &str {
+        match &self.0 {
+            Whose::Manager => "",
+            Whose::Device { guest, .. } => guest,
         }
     }
 
-    /// The guest's name.
-    #[must_use]
-    pub fn guest(&self) -> &str {
-        &self.guest
-    }
-
-    /// The device's name.
+    /// The device's name; empty for the manager.
     #[must_use]
     pub fn device(&self) -> &str {
-        &self.device
+        match &self.0 {
+            Whose::Manager => "",
+            Whose::Device { device, .. } => device,
+        }
     }
 
-    /// The name that the service owns: `org.automotivelinux.Virtio1.GUEST.DEVICE`.
+    /// The name on the bus: `org.automotivelinux.Virtio1.GUEST.DEVICE`, or for the manager
+    /// `org.automotivelinux.Virtio1`.
     #[must_use]
     pub fn bus_name(&self) -> String {
-        format!("{NAME}.{}.{}", label(&self.guest), label(&self.device))
+        match &self.0 {
+            Whose::Manager => NAME.to_owned(),
+            Whose::Device { guest, device } => {
+                format!("{NAME}.{}.{}", label(guest), label(device))
+            }
+        }
     }
 
-    /// The path of the device's object:
-    /// `/org/automotivelinux/Virtio1/guests/GUEST/DEVICE`.
+    /// The path of the device's object, `/org/automotivelinux/Virtio1/guests/GUEST/DEVICE`, or
+    /// of the manager's: [`ROOT`].
     #[must_use]
     pub fn path(&self) -> String {
-        format!(
-            "{ROOT}/guests/{}/{}",
-            label(&self.guest),
-            label(&self.device)
-        )
+        match &self.0 {
+            Whose::Manager => ROOT.to_owned(),
+            Whose::Device { guest, device } => {
+                format!("{}/{}", guest_path(guest), label(device))
+            }
+        }
     }
 
     /// The path of an object below the device's; empty for the device's own.
@@ -68,6 +90,12 @@ impl Place {
         };
         ObjectPath::try_from(path).map(OwnedObjectPath::from)
     }
+}
+
+/// The path of a guest's object: `/org/automotivelinux/Virtio1/guests/GUEST`.
+#[must_use]
+pub fn guest_path(guest: &str) -> String {
+    format!("{ROOT}/guests/{}", label(guest))
 }
 
 /// What D-Bus does not allow in a path is written as `_` and two hexadecimal digits, as systemd
@@ -114,6 +142,12 @@ mod tests {
             zbus::names::WellKnownName::try_from(place.bus_name()).unwrap();
             place.path_of("streams/0").unwrap();
         }
+        let manager = Place::manager();
+        assert_eq!(manager.bus_name(), "org.automotivelinux.Virtio1");
+        assert_eq!(
+            manager.path_of("guests/ivi").unwrap().as_str(),
+            guest_path("ivi")
+        );
         assert!(Place::new("a", "b").path_of("/streams").is_err());
         assert!(Place::new("a", "b").path_of("str-eams").is_err());
     }

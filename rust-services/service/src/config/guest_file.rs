@@ -10,7 +10,7 @@ use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeString, DeTable, DeValue};
 
 /// Which table is wanted.
 #[derive(Debug, Clone, Copy)]
@@ -53,7 +53,7 @@ pub(crate) fn check_without_file(config: &impl Validate) -> Result<(), ConfigErr
     check(config, |_| None)
 }
 
-fn check(
+pub(super) fn check(
     config: &impl Validate,
     place_of: impl Fn(&str) -> Option<Place>,
 ) -> Result<(), ConfigError> {
@@ -87,7 +87,7 @@ pub fn read<T: DeserializeOwned>(
     parse(file, source, selection)
 }
 
-fn read_source(file: &Path) -> Result<String, ConfigError> {
+pub(super) fn read_source(file: &Path) -> Result<String, ConfigError> {
     let unreadable = |source| ConfigError::Unreadable {
         file: file.to_owned(),
         source,
@@ -105,13 +105,47 @@ fn read_source(file: &Path) -> Result<String, ConfigError> {
 }
 
 /// Makes diagnostics for one file.
-struct Reporter<'a> {
-    file: &'a Path,
-    source: &'a str,
+pub(super) struct Reporter<'a> {
+    pub(super) file: &'a Path,
+    pub(super) source: &'a str,
 }
 
-impl Reporter<'_> {
-    fn fault(
+/// The two tables of a file, `guest` with its key's place and `devices`.
+type Tables<'a> = (Option<(DeTable<'a>, Range<usize>)>, Option<DeTable<'a>>);
+
+impl<'a> Reporter<'a> {
+    /// Reads the syntax, and refuses what does not belong into a guest's file.
+    pub(super) fn tables(&self) -> Result<Tables<'a>, ConfigError> {
+        let (document, errors) = DeTable::parse_recoverable(self.source);
+        if !errors.is_empty() {
+            let faults = errors.iter().map(|error| self.of_toml(error, &(0..0)));
+            return Err(ConfigError::Faulty(faults.collect()));
+        }
+        let (mut guest, mut devices) = (None, None);
+        for (key, value) in document.into_inner() {
+            match (key.get_ref().as_ref(), value.into_inner()) {
+                ("devices", DeValue::Table(table)) => devices = Some(table),
+                ("guest", DeValue::Table(table)) => guest = Some((table, key.span())),
+                ("devices" | "guest", _) => {
+                    return Err(self.fault(
+                        &key.span(),
+                        format!("{} is no table", key.get_ref()),
+                        "[devices.NAME]",
+                    ));
+                }
+                (name, _) => {
+                    return Err(self.fault(
+                        &key.span(),
+                        format!("unknown table or key {name}"),
+                        advice::one_of(name, &["devices", "guest"]),
+                    ));
+                }
+            }
+        }
+        Ok((guest, devices))
+    }
+
+    pub(super) fn fault(
         &self,
         span: &Range<usize>,
         message: impl Into<String>,
@@ -120,15 +154,24 @@ impl Reporter<'_> {
         ConfigError::Faulty(vec![self.diagnostic(span, message.into(), remedy.into())])
     }
 
-    fn diagnostic(&self, span: &Range<usize>, message: String, remedy: String) -> Diagnostic {
+    pub(super) fn diagnostic(
+        &self,
+        span: &Range<usize>,
+        message: String,
+        remedy: String,
+    ) -> Diagnostic {
         Diagnostic {
             message,
             remedy,
-            place: Some(Place::of(self.file.to_owned(), self.source, span)),
+            place: Some(self.place(span)),
         }
     }
 
-    fn of_toml(&self, error: &toml::de::Error, otherwise: &Range<usize>) -> Diagnostic {
+    pub(super) fn place(&self, span: &Range<usize>) -> Place {
+        Place::of(self.file.to_owned(), self.source, span)
+    }
+
+    pub(super) fn of_toml(&self, error: &toml::de::Error, otherwise: &Range<usize>) -> Diagnostic {
         let span = error.span().unwrap_or_else(|| otherwise.clone());
         let message = error.message().trim();
         self.diagnostic(&span, message.replace('\n', ", "), advice::remedy(message))
@@ -144,13 +187,10 @@ fn parse<T: DeserializeOwned>(
         file,
         source: &source,
     };
-    let (document, errors) = DeTable::parse_recoverable(&source);
-    if !errors.is_empty() {
-        let faults = errors.iter().map(|error| reporter.of_toml(error, &(0..0)));
-        return Err(ConfigError::Faulty(faults.collect()));
-    }
     let guest = guest_name(&reporter)?;
-    let devices = devices_of(&reporter, document)?;
+    let (_, devices) = reporter.tables()?;
+    let devices = devices
+        .ok_or_else(|| reporter.fault(&(0..0), "the file has no devices", "[devices.NAME]"))?;
     let (device, device_span, mut table) = select(&reporter, devices, selection)?;
 
     let mut spans = BTreeMap::new();
@@ -158,19 +198,7 @@ fn parse<T: DeserializeOwned>(
     collect_spans(&table, "", &mut spans);
 
     let _ = take(&mut table, "type");
-    let socket = match take(&mut table, "socket") {
-        None => None,
-        Some(value) => match value.get_ref().as_str() {
-            Some(path) if path.starts_with('/') => Some(PathBuf::from(path)),
-            _ => {
-                return Err(reporter.fault(
-                    &value.span(),
-                    "socket is no absolute path",
-                    "a path such as \"/run/agl-virtio/guest-device.sock\"",
-                ));
-            }
-        },
-    };
+    let socket = take_socket(&reporter, &mut table)?;
     let value = Spanned::new(device_span.clone(), DeValue::Table(table));
     let config = T::deserialize(toml::de::ValueDeserializer::from(value))
         .map_err(|error| ConfigError::Faulty(vec![reporter.of_toml(&error, &device_span)]))?;
@@ -185,7 +213,7 @@ fn parse<T: DeserializeOwned>(
     Ok((table, config))
 }
 
-fn guest_name(reporter: &Reporter<'_>) -> Result<String, ConfigError> {
+pub(super) fn guest_name(reporter: &Reporter<'_>) -> Result<String, ConfigError> {
     match reporter.file.file_stem().and_then(|stem| stem.to_str()) {
         Some(name) if is_name(name) => Ok(name.to_owned()),
         _ => Err(reporter.fault(
@@ -194,35 +222,6 @@ fn guest_name(reporter: &Reporter<'_>) -> Result<String, ConfigError> {
             "a file name of letters, digits, - and _, such as ivi.toml",
         )),
     }
-}
-
-/// Refuses what does not belong into a guest's file, and returns the tables of devices.
-fn devices_of<'i>(
-    reporter: &Reporter<'_>,
-    document: Spanned<DeTable<'i>>,
-) -> Result<DeTable<'i>, ConfigError> {
-    let mut devices = None;
-    for (key, value) in document.into_inner() {
-        match (key.get_ref().as_ref(), value.into_inner()) {
-            ("devices", DeValue::Table(table)) => devices = Some(table),
-            ("guest", DeValue::Table(_)) => {}
-            ("devices" | "guest", _) => {
-                return Err(reporter.fault(
-                    &key.span(),
-                    format!("{} is no table", key.get_ref()),
-                    "[devices.NAME]",
-                ));
-            }
-            (name, _) => {
-                return Err(reporter.fault(
-                    &key.span(),
-                    format!("unknown table or key {name}"),
-                    advice::one_of(name, &["devices", "guest"]),
-                ));
-            }
-        }
-    }
-    devices.ok_or_else(|| reporter.fault(&(0..0), "the file has no devices", "[devices.NAME]"))
 }
 
 /// Checks the shape of every device's table and picks ours.
@@ -235,39 +234,12 @@ fn select<'i>(
     let mut candidates = Vec::new();
     for (key, value) in devices {
         let name = key.get_ref().as_ref();
-        if !is_name(name) {
-            return Err(reporter.fault(
-                &key.span(),
-                format!("{name:?} cannot be the name of a device"),
-                "1 to 64 letters, digits, - and _",
-            ));
-        }
-        let DeValue::Table(table) = value.into_inner() else {
-            return Err(reporter.fault(
-                &key.span(),
-                format!("{name} is no table"),
-                format!("[devices.{name}]"),
-            ));
-        };
-        let Some(device_type) = table.get("type") else {
-            return Err(reporter.fault(
-                &key.span(),
-                format!("the device {name} has no type"),
-                format!("type = \"{}\"", selection.device_type),
-            ));
-        };
-        let Some(type_name) = device_type.get_ref().as_str() else {
-            return Err(reporter.fault(
-                &device_type.span(),
-                "the type is no text",
-                format!("type = \"{}\"", selection.device_type),
-            ));
-        };
+        let (table, type_name, type_span) = shape(reporter, &key, value, selection.device_type)?;
         names.push(name.to_owned());
         match selection.device {
             Some(wanted) if wanted == name && type_name != selection.device_type => {
                 return Err(reporter.fault(
-                    &device_type.span(),
+                    &type_span,
                     format!(
                         "{name} is of type {type_name}, but this service is {}",
                         selection.device_type
@@ -309,12 +281,74 @@ fn select<'i>(
     }
 }
 
-fn take<'i>(table: &mut DeTable<'i>, name: &str) -> Option<Spanned<DeValue<'i>>> {
+/// What every device's table must be: a name that can be one, and a type.
+pub(super) fn shape<'i>(
+    reporter: &Reporter<'_>,
+    key: &Spanned<DeString<'i>>,
+    value: Spanned<DeValue<'i>>,
+    example: &str,
+) -> Result<(DeTable<'i>, String, Range<usize>), ConfigError> {
+    let name = key.get_ref().as_ref();
+    if !is_name(name) {
+        return Err(reporter.fault(
+            &key.span(),
+            format!("{name:?} cannot be the name of a device"),
+            "1 to 64 letters, digits, - and _",
+        ));
+    }
+    let DeValue::Table(table) = value.into_inner() else {
+        return Err(reporter.fault(
+            &key.span(),
+            format!("{name} is no table"),
+            format!("[devices.{name}]"),
+        ));
+    };
+    let Some(device_type) = table.get("type") else {
+        return Err(reporter.fault(
+            &key.span(),
+            format!("the device {name} has no type"),
+            format!("type = \"{example}\""),
+        ));
+    };
+    let Some(type_name) = device_type.get_ref().as_str() else {
+        return Err(reporter.fault(
+            &device_type.span(),
+            "the type is no text",
+            format!("type = \"{example}\""),
+        ));
+    };
+    let found = (type_name.to_owned(), device_type.span());
+    Ok((table, found.0, found.1))
+}
+
+/// Takes the key `socket` out of a device's table.
+pub(super) fn take_socket(
+    reporter: &Reporter<'_>,
+    table: &mut DeTable<'_>,
+) -> Result<Option<PathBuf>, ConfigError> {
+    let Some(value) = take(table, "socket") else {
+        return Ok(None);
+    };
+    match value.get_ref().as_str() {
+        Some(path) if path.starts_with('/') => Ok(Some(PathBuf::from(path))),
+        _ => Err(reporter.fault(
+            &value.span(),
+            "socket is no absolute path",
+            "a path such as \"/run/agl-virtio/guest-device.sock\"",
+        )),
+    }
+}
+
+pub(super) fn take<'i>(table: &mut DeTable<'i>, name: &str) -> Option<Spanned<DeValue<'i>>> {
     table.remove(name)
 }
 
 /// The place of every value below `table`, by its dotted key.
-fn collect_spans(table: &DeTable<'_>, prefix: &str, spans: &mut BTreeMap<String, Range<usize>>) {
+pub(super) fn collect_spans(
+    table: &DeTable<'_>,
+    prefix: &str,
+    spans: &mut BTreeMap<String, Range<usize>>,
+) {
     for (key, value) in table {
         collect_value(value, join(prefix, key.get_ref()), key.span(), spans);
     }
@@ -353,7 +387,7 @@ fn join(prefix: &str, name: &str) -> String {
 }
 
 /// The place of a key, or of what it would be in.
-fn locate(spans: &BTreeMap<String, Range<usize>>, key: &str) -> Range<usize> {
+pub(super) fn locate(spans: &BTreeMap<String, Range<usize>>, key: &str) -> Range<usize> {
     let mut key = key;
     loop {
         if let Some(span) = spans.get(key) {
