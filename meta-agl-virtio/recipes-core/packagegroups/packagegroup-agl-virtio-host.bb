@@ -16,6 +16,7 @@ AGL_VIRTIO_QEMU ?= "qemu-system-${@d.getVar('TARGET_ARCH').replace('_', '-')}"
 RDEPENDS:${PN} = "\
     agl-virtio \
     ${@bb.utils.contains('DISTRO_FEATURES', 'polkit', 'agl-virtio-polkit', '', d)} \
+    ${@bb.utils.contains('DISTRO_FEATURES', 'pipewire', 'agl-virtio-audio', '', d)} \
     alsa-utils \
     ${AGL_VIRTIO_QEMU} \
 "
