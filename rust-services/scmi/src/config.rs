@@ -10,9 +10,10 @@ use serde::Deserialize;
 
 use crate::platform::{
     Access, Agent, AgentId, Clock, ClockSpec, DeviceGroup, Identity, Kind, Limits, MOST_AGENTS,
-    MOST_AXES, Performance, PerformanceSpec, Platform, Policy, PowerDomain, PowerSpec, Powercap,
+    MOST_AXES, PIN_SETTINGS, Performance, PerformanceSpec, Pin, PinFunction, PinFunctionSpec,
+    PinGroup, PinGroupSpec, PinSpec, Platform, Policy, PowerDomain, PowerSpec, Powercap,
     PowercapSpec, Reset, ResetSpec, Right, Sensor, SensorSpec, SystemRight, Voltage, VoltageSpec,
-    unit_code,
+    pin_setting, unit_code,
 };
 
 /// Resources of one kind at most: what numbers in the protocols can say.
@@ -143,6 +144,12 @@ pub struct Config {
     pub voltages: Vec<VoltageSpec>,
     /// Power capping domains.
     pub powercaps: Vec<PowercapSpec>,
+    /// Pins.
+    pub pins: Vec<PinSpec>,
+    /// Groups of pins.
+    pub pin_groups: Vec<PinGroupSpec>,
+    /// Functions of pins.
+    pub pin_functions: Vec<PinFunctionSpec>,
 }
 
 impl Config {
@@ -164,6 +171,9 @@ impl Config {
             resets: Vec::new(),
             voltages: Vec::new(),
             powercaps: Vec::new(),
+            pins: Vec::new(),
+            pin_groups: Vec::new(),
+            pin_functions: Vec::new(),
         }
     }
 
@@ -189,6 +199,9 @@ impl Config {
             Kind::Reset => of(&self.resets, |of| &of.name),
             Kind::Voltage => of(&self.voltages, |of| &of.name),
             Kind::Powercap => of(&self.powercaps, |of| &of.name),
+            Kind::Pin => of(&self.pins, |of| &of.name),
+            Kind::PinGroup => of(&self.pin_groups, |of| &of.name),
+            Kind::PinFunction => of(&self.pin_functions, |of| &of.name),
         }
     }
 
@@ -254,7 +267,31 @@ impl Config {
             .iter()
             .map(|spec| Powercap::new(spec.clone(), place(Kind::Powercap, &spec.parent)))
             .collect();
+        platform.pins = self.pins.iter().cloned().map(Pin::new).collect();
+        platform.pin_groups = self
+            .pin_groups
+            .iter()
+            .map(|spec| PinGroup {
+                spec: spec.clone(),
+                pins: self.places(Kind::Pin, &spec.pins),
+            })
+            .collect();
+        platform.pin_functions = self
+            .pin_functions
+            .iter()
+            .map(|spec| PinFunction {
+                spec: spec.clone(),
+                groups: self.places(Kind::PinGroup, &spec.groups),
+            })
+            .collect();
         platform
+    }
+
+    /// Where these are, those that are there.
+    fn places(&self, kind: Kind, names: &[String]) -> Vec<usize> {
+        let known = self.names(kind);
+        let place = |name| known.iter().position(|other| other == name);
+        names.iter().filter_map(place).collect()
     }
 
     fn policy(&self, agents: &[AgentConfig]) -> Policy {
@@ -323,6 +360,7 @@ impl Validate for Config {
         for (place, spec) in self.powercaps.iter().enumerate() {
             validate_powercap(&format!("powercaps.{place}"), spec, problems);
         }
+        self.validate_pins(problems);
     }
 }
 
@@ -336,6 +374,9 @@ const fn list(kind: Kind) -> &'static str {
         Kind::Reset => "resets",
         Kind::Voltage => "voltages",
         Kind::Powercap => "powercaps",
+        Kind::Pin => "pins",
+        Kind::PinGroup => "pin_groups",
+        Kind::PinFunction => "pin_functions",
     }
 }
 
@@ -451,8 +492,62 @@ impl Config {
             key,
             format!("there is no {text}"),
             "kind:name of a resource, such as \"clock:lcd\"; kinds are power, performance, \
-             clock, sensor, reset, voltage and powercap",
+             clock, sensor, reset, voltage, powercap, pin, pin-group and pin-function",
         );
+    }
+
+    /// Settings are known, groups and functions have members, and who sees one sees all of these.
+    fn validate_pins(&self, problems: &mut Problems) {
+        for (place, spec) in self.pins.iter().enumerate() {
+            for word in spec.settings.keys() {
+                problems.require(
+                    pin_setting(word).is_some(),
+                    format!("pins.{place}.settings.{word}"),
+                    "there is no such setting",
+                    PIN_SETTINGS
+                        .iter()
+                        .map(|(word, _)| *word)
+                        .collect::<Vec<_>>()
+                        .join(", "),
+                );
+            }
+        }
+        let groups = self.pin_groups.iter().map(|of| (&of.name, &of.pins));
+        let functions = self.pin_functions.iter().map(|of| (&of.name, &of.groups));
+        self.validate_members(Kind::PinGroup, Kind::Pin, groups, problems);
+        self.validate_members(Kind::PinFunction, Kind::PinGroup, functions, problems);
+    }
+
+    fn validate_members<'a>(
+        &self,
+        kind: Kind,
+        of: Kind,
+        all: impl Iterator<Item = (&'a String, &'a Vec<String>)>,
+        problems: &mut Problems,
+    ) {
+        let known = self.names(of);
+        for (place, (name, members)) in all.enumerate() {
+            let key = format!("{}.{place}", list(kind));
+            problems.require(
+                !members.is_empty() && members.iter().all(|name| known.contains(&name.as_str())),
+                key.clone(),
+                format!("{name} has no {0}, or one that is not there", of.word()),
+                format!("the names of some of {}", list(of)),
+            );
+            for agent in self.agents() {
+                let sees = |kind: Kind, name: &str| {
+                    let named = agent.access.get(&format!("{}:{name}", kind.word()));
+                    let access = named.map_or(agent.default, |access| access.right().access);
+                    access != Access::Invisible
+                };
+                problems.require(
+                    !sees(kind, name) || members.iter().all(|member| sees(of, member)),
+                    key.clone(),
+                    format!("{} sees {name}, but not all of it", agent.name),
+                    format!("invisible, or at least read for its {}s too", of.word()),
+                );
+            }
+        }
     }
 
     /// Parents exist, and nobody is its own ancestor.
@@ -711,6 +806,20 @@ fn validate_powercap(key: &str, spec: &PowercapSpec, problems: &mut Problems) {
         "power is averaged over no time",
         "a number of µs from 1",
     );
+    if let Some([least, most, step]) = spec.interval_range {
+        problems.require(
+            least > 0 && least < most && step > 0 && (least..=most).contains(&spec.interval_us),
+            format!("{key}.interval_range"),
+            "the least is 0 or not below the most, there is no step, or interval_us is outside",
+            "[ least, most, step ] in µs",
+        );
+        problems.require(
+            spec.zone.is_none(),
+            format!("{key}.interval_range"),
+            "Linux does not let the host's own zones be averaged otherwise",
+            "no interval_range with a zone",
+        );
+    }
     check_file(problems, &format!("{key}.zone"), spec.zone.as_deref());
     problems.range(format!("{key}.settle_us"), &spec.settle_us, 0..=10_000_000);
 }

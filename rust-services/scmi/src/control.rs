@@ -10,7 +10,7 @@ use zbus::fdo;
 use zbus::message::Header;
 
 use crate::device::{Shared, now};
-use crate::platform::{Access, AgentId, Kind, Platform, SystemRequest, SystemState};
+use crate::platform::{Access, AgentId, Kind, Pins, Platform, SystemRequest, SystemState};
 use crate::wire::Status;
 
 /// The name of the interface.
@@ -138,7 +138,31 @@ fn describe(platform: &Platform, kind: Kind, index: usize) -> Option<(String, i6
         }
         Kind::Powercap => {
             let of = platform.powercaps.get(index)?;
-            (format!("cap {} µW", of.cap()), of.power(now()).into(), 0)
+            (
+                format!("cap {} µW", of.cap()),
+                of.power(now()).into(),
+                of.wanted_by(),
+            )
+        }
+        Kind::Pin => {
+            let of = platform.pins.get(index)?;
+            let function = of
+                .function()
+                .and_then(|of| platform.name(Kind::PinFunction, of));
+            let owner = of.owner().map_or(0, AgentId::bit);
+            (function.unwrap_or("no function").to_owned(), 0, owner)
+        }
+        Kind::PinGroup => {
+            let of = platform.pin_groups.get(index)?;
+            let function = platform.common_function(Pins::Group(index)).ok()?;
+            let function = function.and_then(|of| platform.name(Kind::PinFunction, of));
+            let pins = i64::try_from(of.pins.len()).unwrap_or(i64::MAX);
+            (function.unwrap_or("no function").to_owned(), pins, 0)
+        }
+        Kind::PinFunction => {
+            let of = platform.pin_functions.get(index)?;
+            let groups = i64::try_from(of.groups.len()).unwrap_or(i64::MAX);
+            ("function".to_owned(), groups, 0)
         }
     })
 }
@@ -157,7 +181,7 @@ impl Control {
     }
 
     /// All resources: kind, name, state, value (rate in Hz, level, reading, resets, voltage in µV,
-    /// power in µW), and the agents that want something of it.
+    /// power in µW, number of pins or groups), and the agents that want something of it.
     #[zbus(property(emits_changed_signal = "false"))]
     fn resources(&self) -> Vec<Resource> {
         let platform = self.shared.platform();

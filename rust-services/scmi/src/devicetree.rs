@@ -141,7 +141,7 @@ fn write_fragment(
         if let Some(cells) = cells(id) {
             writeln!(text, "\t\t\t\t{cells} = <1>;")?;
         }
-        if let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.protocol() == id) {
+        for kind in Kind::ALL.into_iter().filter(|kind| kind.protocol() == id) {
             write_resources(text, platform, agent, kind)?;
         }
         writeln!(text, "\t\t\t}};")?;

@@ -121,6 +121,9 @@ pub enum Status {
     /// The message breaks the protocol: its size or type is wrong.
     #[error("protocol error")]
     ProtocolError,
+    /// Another agent has it.
+    #[error("in use")]
+    InUse,
 }
 
 impl Status {
@@ -138,6 +141,7 @@ impl Status {
             Self::GenericError => -8,
             Self::HardwareError => -9,
             Self::ProtocolError => -10,
+            Self::InUse => -11,
         }
     }
 }
@@ -146,7 +150,7 @@ impl Status {
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a>(pub &'a [u8]);
 
-impl Request<'_> {
+impl<'a> Request<'a> {
     /// The parameters, which are `N` words.
     ///
     /// # Errors
@@ -161,6 +165,28 @@ impl Request<'_> {
             *word = u32::from_le_bytes(bytes);
         }
         Ok(words)
+    }
+
+    /// The first `N` words, and what follows them.
+    ///
+    /// # Errors
+    /// [`Status::ProtocolError`] when there are fewer bytes.
+    pub fn head<const N: usize>(&self) -> Result<([u32; N], Request<'a>), Status> {
+        let head = self.0.split_at_checked(N.saturating_mul(4));
+        let (head, rest) = head.ok_or(Status::ProtocolError)?;
+        Ok((Request(head).words()?, Request(rest)))
+    }
+
+    /// The parameters as pairs of words.
+    ///
+    /// # Errors
+    /// [`Status::ProtocolError`] when they are none.
+    pub fn pairs(&self) -> Result<impl Iterator<Item = [u32; 2]> + use<'a>, Status> {
+        if self.0.len() % 8 != 0 {
+            return Err(Status::ProtocolError);
+        }
+        let pairs = self.0.chunks_exact(8);
+        Ok(pairs.filter_map(|pair| Request(pair).words().ok()))
     }
 }
 

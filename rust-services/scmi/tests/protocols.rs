@@ -39,6 +39,7 @@ fn every_protocol_tells_its_version_and_exactly_the_commands_that_it_answers() {
         (0x16, 0x3_0001),
         (0x17, 0x2_0001),
         (0x18, 0x2_0000),
+        (0x19, 0x1_0000),
     ];
     for (protocol, version) in versions {
         assert_eq!(
@@ -82,7 +83,7 @@ fn without_an_event_queue_nothing_that_needs_one_exists() {
         (0x14, 9),
         (0x14, 0xa),
     ];
-    let more = [(0x15, 4), (0x15, 0xb), (0x16, 5), (0x18, 0xa)];
+    let more = [(0x15, 4), (0x15, 0xb), (0x16, 5), (0x18, 0xa), (0x18, 0xb)];
     for (protocol, message) in notifying.into_iter().chain(more) {
         let known = test.ask(protocol, 2, &[message]).0;
         assert_eq!(known, code(Status::NotFound), "{protocol:#x} {message:#x}");
@@ -186,7 +187,16 @@ fn resources_that_are_not_there_are_not_found_in_every_command() {
         (0x18, 6, 1),
         (0x18, 8, 1),
         (0x18, 9, 1),
+        (0x18, 7, 3),
         (0x18, 0xa, 2),
+        (0x18, 0xb, 4),
+        (0x19, 3, 2),
+        (0x19, 4, 3),
+        (0x19, 5, 2),
+        (0x19, 6, 3),
+        (0x19, 7, 2),
+        (0x19, 8, 2),
+        (0x19, 9, 2),
     ];
     for (protocol, message, words) in commands {
         for number in [1000, u32::MAX] {
@@ -233,6 +243,20 @@ fn reserved_flags_are_invalid_parameters() {
         (0x17, 7, &[1, 0, 700_001]),
         (0x18, 5, &[0, 4, 3_000_000]),
         (0x18, 5, &[0, 0, 3_000_001]),
+        (0x18, 7, &[0, 1, 200_000]),
+        (0x18, 7, &[0, 0, 200_001]),
+        (0x18, 0xb, &[0, 2, 0, 1]),
+        (0x18, 0xb, &[0, 1, 2, 1]),
+        (0x19, 3, &[0, 3]),
+        (0x19, 4, &[0, 0, 0]),
+        (0x19, 5, &[0, 3 << 18]),
+        (0x19, 5, &[0, 1 << 20]),
+        (0x19, 5, &[0, 2 << 16]),
+        (0x19, 6, &[0, 0, 1 << 11]),
+        (0x19, 6, &[0, 0, 1 << 10]),
+        (0x19, 6, &[0, 1, 1 << 10 | 1]),
+        (0x19, 6, &[0, 0, 1 << 2, 0x100, 0]),
+        (0x19, 7, &[0, 2]),
     ];
     for (protocol, message, words) in commands {
         let status = test.ask(*protocol, *message, words).0;
@@ -268,15 +292,20 @@ fn what_no_agent_may_send_is_a_protocol_error_and_unknown_protocols_are_not_supp
 fn the_base_protocol_names_vendor_agents_and_protocols() {
     let mut test = PlatformUnderTest::two_agents();
     let (status, attributes) = test.ask(0x10, 1, &[]);
-    assert_eq!((status, word(&attributes, 0)), (OK, 8 | 2 << 8));
+    assert_eq!((status, word(&attributes, 0)), (OK, 9 | 2 << 8));
     assert_eq!(text(&test.ask(0x10, 3, &[]).1), "AGL");
     assert_eq!(text(&test.ask(0x10, 4, &[]).1), "sim");
     let (status, list) = test.ask(0x10, 6, &[0]);
-    assert_eq!((status, word(&list, 0), list.len()), (OK, 8, 12));
-    assert_eq!(list[4..], [0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18]);
+    assert_eq!((status, word(&list, 0), list.len()), (OK, 9, 16));
+    assert_eq!(
+        list[4..],
+        [
+            0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18, 0x19, 0, 0, 0
+        ]
+    );
     let (_, rest) = test.ask(0x10, 6, &[5]);
-    assert_eq!(rest, [3, 0, 0, 0, 0x16, 0x17, 0x18, 0]);
-    assert_eq!(test.ask(0x10, 6, &[8]).0, code(Status::InvalidParameters));
+    assert_eq!(rest, [4, 0, 0, 0, 0x16, 0x17, 0x18, 0x19]);
+    assert_eq!(test.ask(0x10, 6, &[9]).0, code(Status::InvalidParameters));
     for (asked, number, name) in [
         (0, 0, "platform"),
         (1, 1, "guest"),
@@ -722,6 +751,10 @@ fn what_agents_want_outlives_the_platform() {
         (0x16, 4, &[0, 2, 0]),
         (0x17, 7, &[0, 0, 3_300_000]),
         (0x18, 5, &[0, 0, 5_000_000]),
+        (0x18, 7, &[0, 0, 500_000]),
+        (0x18, 0xb, &[0, 1, 1, 2]),
+        (0x19, 7, &[0, 1]),
+        (0x19, 6, &[0, 2, 1 << 10 | 1 << 2 | 1, 10, 8]),
         (0x12, 5, &[1]),
     ] {
         assert_eq!(
@@ -814,7 +847,7 @@ fn random_bytes_are_always_answered_and_never_panic() {
         };
         let (len, status) = test.raw_with_room(agent, header, &bytes, room);
         assert!(len >= 8 && len <= room, "{header:#x} {bytes:?}");
-        assert!((-10..=0).contains(&status));
+        assert!((-11..=0).contains(&status));
         assert!(status == 0 || len == 8, "a refusal is header and status");
         if round % 64 == 0 {
             test.now += Duration::from_millis(next() % 100);

@@ -4,9 +4,11 @@
 //! cpufreq and devfreq, limits of powercap. Clocks, resets, regulators and power domains have no
 //! such interface; those stay simulated.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::backend::{Backend, Job, JobResult};
 use crate::wire::Status;
@@ -92,13 +94,22 @@ impl Bindings {
 pub struct Linux {
     root: PathBuf,
     bindings: Bindings,
+    /// When a zone's energy was read last, and what it was in µJ.
+    energy: HashMap<usize, (Instant, i64)>,
 }
+
+/// The shortest time between two readings of energy that make a power.
+const ENERGY_TIME: Duration = Duration::from_millis(20);
 
 impl Linux {
     /// Resources below `root`, `/sys` on a real host.
     #[must_use]
     pub fn new(root: PathBuf, bindings: Bindings) -> Self {
-        Self { root, bindings }
+        Self {
+            root,
+            bindings,
+            energy: HashMap::new(),
+        }
     }
 
     fn measure(&self, sensor: usize) -> Result<Vec<i64>, Status> {
@@ -141,6 +152,39 @@ impl Linux {
         }
     }
 
+    /// A zone tells its power, or the energy that it has used.
+    fn power(&mut self, domain: usize) -> io::Result<u32> {
+        let invalid = || io::Error::from(io::ErrorKind::InvalidData);
+        let zone = self.bindings.powercaps.get(domain).and_then(Option::as_ref);
+        let zone = zone.ok_or_else(invalid)?;
+        let folder = self.root.join("class/powercap").join(zone);
+        match read_number(&folder.join("power_uw")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            power => return u32::try_from(power?).map_err(|_| invalid()),
+        }
+        let energy =
+            || Ok::<_, io::Error>((Instant::now(), read_number(&folder.join("energy_uj"))?));
+        let first = match self.energy.get(&domain) {
+            Some(last) if last.0.elapsed() >= ENERGY_TIME => *last,
+            _ => {
+                let first = energy()?;
+                std::thread::sleep(ENERGY_TIME);
+                first
+            }
+        };
+        let second = energy()?;
+        self.energy.insert(domain, second);
+        let time = second.0.saturating_duration_since(first.0).as_micros();
+        let used = second
+            .1
+            .checked_sub(first.1)
+            .and_then(|used| u128::try_from(used).ok());
+        // The counter begins anew at its end: the next reading is right again.
+        let used = used.ok_or_else(|| io::Error::from(io::ErrorKind::Interrupted))?;
+        let power = used.saturating_mul(1_000_000).checked_div(time);
+        u32::try_from(power.unwrap_or(0)).map_err(|_| invalid())
+    }
+
     fn set_cap(&self, domain: usize, microwatts: u32) -> io::Result<()> {
         match self.bindings.powercaps.get(domain) {
             Some(Some(zone)) => {
@@ -164,6 +208,14 @@ impl Backend for Linux {
                 ticket,
             },
             Job::Frequency { domain, khz } => applied(self.set_frequency(domain, khz), "frequency"),
+            Job::Power { domain, ticket } => JobResult::Power {
+                domain,
+                microwatts: self.power(domain).map_err(|error| {
+                    log::debug!("cannot read the power of domain {domain}: {error}");
+                    Status::HardwareError
+                }),
+                ticket,
+            },
             Job::Cap { domain, microwatts } => applied(self.set_cap(domain, microwatts), "cap"),
         }
     }

@@ -38,6 +38,13 @@ pub enum Job {
         /// Its frequency.
         khz: u32,
     },
+    /// Read a power capping domain's power.
+    Power {
+        /// Which.
+        domain: usize,
+        /// Who waits; nobody where it is watched.
+        ticket: Option<Ticket>,
+    },
     /// A power capping domain has a new cap.
     Cap {
         /// Which.
@@ -56,6 +63,15 @@ pub enum JobResult {
         sensor: usize,
         /// A value for each axis.
         values: Result<Vec<i64>, Status>,
+        /// Who waits.
+        ticket: Option<Ticket>,
+    },
+    /// A power capping domain's power was read.
+    Power {
+        /// Which.
+        domain: usize,
+        /// In µW.
+        microwatts: Result<u32, Status>,
         /// Who waits.
         ticket: Option<Ticket>,
     },

@@ -58,6 +58,11 @@ impl Worker {
                 values: Err(Status::Busy),
                 ticket,
             },
+            Job::Power { domain, ticket } => JobResult::Power {
+                domain,
+                microwatts: Err(Status::Busy),
+                ticket,
+            },
             Job::Frequency { .. } | Job::Cap { .. } => JobResult::Applied {
                 ticket: None,
                 result: Err(Status::Busy),

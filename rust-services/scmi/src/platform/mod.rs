@@ -7,6 +7,7 @@
 mod agent;
 mod clock;
 mod performance;
+mod pins;
 mod policy;
 mod power;
 mod powercap;
@@ -24,6 +25,10 @@ use std::time::Duration;
 pub use agent::{Agent, AgentId, AgentStatistics, MOST_AGENTS};
 pub use clock::{Clock, ClockShape, ClockSpec, Rates, Rounding};
 pub use performance::{Level, Performance, PerformanceSpec};
+pub use pins::{
+    PIN_SETTINGS, Pin, PinFunction, PinFunctionSpec, PinGroup, PinGroupSpec, PinSetup, PinSpec,
+    Pins, pin_setting,
+};
 pub use policy::{Access, DeviceGroup, Kind, Limits, Policy, Right};
 pub use power::{POWER_OFF, POWER_ON, PowerDomain, PowerSpec};
 pub use powercap::{Powercap, PowercapSpec};
@@ -75,6 +80,12 @@ pub struct Platform {
     pub voltages: Vec<Voltage>,
     /// Power capping domains.
     pub powercaps: Vec<Powercap>,
+    /// Pins.
+    pub pins: Vec<Pin>,
+    /// Groups of pins.
+    pub pin_groups: Vec<PinGroup>,
+    /// Functions that groups of pins can serve.
+    pub pin_functions: Vec<PinFunction>,
     later: Vec<Later>,
     jobs: Vec<Job>,
     next_ticket: u32,
@@ -101,6 +112,9 @@ impl Platform {
             resets: Vec::new(),
             voltages: Vec::new(),
             powercaps: Vec::new(),
+            pins: Vec::new(),
+            pin_groups: Vec::new(),
+            pin_functions: Vec::new(),
             later: Vec::new(),
             jobs: Vec::new(),
             next_ticket: 0,
@@ -121,6 +135,9 @@ impl Platform {
             Kind::Reset => self.resets.len(),
             Kind::Voltage => self.voltages.len(),
             Kind::Powercap => self.powercaps.len(),
+            Kind::Pin => self.pins.len(),
+            Kind::PinGroup => self.pin_groups.len(),
+            Kind::PinFunction => self.pin_functions.len(),
         }
     }
 
@@ -135,6 +152,9 @@ impl Platform {
             Kind::Reset => &self.resets.get(index)?.spec.name,
             Kind::Voltage => &self.voltages.get(index)?.spec.name,
             Kind::Powercap => &self.powercaps.get(index)?.spec.name,
+            Kind::Pin => &self.pins.get(index)?.spec.name,
+            Kind::PinGroup => &self.pin_groups.get(index)?.spec.name,
+            Kind::PinFunction => &self.pin_functions.get(index)?.spec.name,
         })
     }
 
@@ -289,6 +309,11 @@ impl Platform {
                     now,
                 );
             }
+            JobResult::Power {
+                domain,
+                microwatts,
+                ticket,
+            } => self.power_measured(domain, microwatts, ticket),
             JobResult::Applied { ticket, result } => {
                 if let Some(ticket) = ticket {
                     self.answer(ticket, result, Vec::new());
@@ -318,6 +343,7 @@ impl Platform {
         self.release_resets(agent);
         self.release_voltages(agent);
         self.release_powercaps(agent);
+        self.release_pins(agent);
         self.advance(now);
         self.changed();
     }

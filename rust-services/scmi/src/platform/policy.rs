@@ -24,11 +24,20 @@ pub enum Kind {
     Voltage,
     /// Power capping domain.
     Powercap,
+    /// Pin.
+    Pin,
+    /// Group of pins.
+    PinGroup,
+    /// Function that groups of pins can serve.
+    PinFunction,
 }
+
+/// How many kinds there are.
+const KINDS: usize = 10;
 
 impl Kind {
     /// All kinds, in the order of their protocols.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; KINDS] = [
         Self::Power,
         Self::Performance,
         Self::Clock,
@@ -36,6 +45,9 @@ impl Kind {
         Self::Reset,
         Self::Voltage,
         Self::Powercap,
+        Self::Pin,
+        Self::PinGroup,
+        Self::PinFunction,
     ];
 
     /// The word in configuration and on D-Bus.
@@ -49,6 +61,9 @@ impl Kind {
             Self::Reset => "reset",
             Self::Voltage => "voltage",
             Self::Powercap => "powercap",
+            Self::Pin => "pin",
+            Self::PinGroup => "pin-group",
+            Self::PinFunction => "pin-function",
         }
     }
 
@@ -63,6 +78,7 @@ impl Kind {
             Self::Reset => 0x16,
             Self::Voltage => 0x17,
             Self::Powercap => 0x18,
+            Self::Pin | Self::PinGroup | Self::PinFunction => 0x19,
         }
     }
 
@@ -75,6 +91,9 @@ impl Kind {
             Self::Reset => 4,
             Self::Voltage => 5,
             Self::Powercap => 6,
+            Self::Pin => 7,
+            Self::PinGroup => 8,
+            Self::PinFunction => 9,
         }
     }
 }
@@ -213,7 +232,7 @@ struct View {
 /// All rights.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
-    agents: Vec<[View; 7]>,
+    agents: Vec<[View; KINDS]>,
     /// Devices of the base protocol, by device id.
     pub devices: Vec<DeviceGroup>,
 }
@@ -347,7 +366,7 @@ impl Policy {
         Ok(())
     }
 
-    /// BASE_SET_DEVICE_PERMISSIONS and, with a kind, BASE_SET_PROTOCOL_PERMISSIONS.
+    /// BASE_SET_DEVICE_PERMISSIONS and, with a protocol, BASE_SET_PROTOCOL_PERMISSIONS.
     ///
     /// # Errors
     /// [`Status::NotFound`] for an unknown agent or device.
@@ -355,7 +374,7 @@ impl Policy {
         &mut self,
         agent: AgentId,
         device: u32,
-        kind: Option<Kind>,
+        protocol: Option<u8>,
         allowed: bool,
     ) -> Result<(), Status> {
         if agent.index() >= self.agents.len() {
@@ -369,11 +388,11 @@ impl Policy {
             .members
             .clone();
         for (of, index) in members {
-            if kind.is_some_and(|kind| kind != of) {
+            if protocol.is_some_and(|protocol| protocol != of.protocol()) {
                 continue;
             }
             if let Some(right) = self.right_mut(agent, of, index) {
-                match kind {
+                match protocol {
                     Some(_) => right.protocol_denied = !allowed,
                     None => right.device_denied = !allowed,
                 }
@@ -448,7 +467,7 @@ mod tests {
         policy.permit(agent, 0, None, false).unwrap();
         assert!(!policy.right(agent, Kind::Clock, 1).unwrap().may_read());
         assert!(policy.right(agent, Kind::Clock, 0).unwrap().may_set());
-        policy.permit(agent, 0, Some(Kind::Clock), false).unwrap();
+        policy.permit(agent, 0, Some(0x14), false).unwrap();
         policy.permit(agent, 0, None, true).unwrap();
         assert!(!policy.right(agent, Kind::Clock, 1).unwrap().may_read());
         policy.restore(agent);

@@ -12,7 +12,7 @@ use crate::platform::{AgentId, Clocked, Kind, Later, Platform, SensorConfig, Vot
 use crate::wire::{Event, HEADER_SIZE, Header, MAX_PAYLOAD};
 
 /// The layout below. Another one is not restored.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 /// Asynchronous commands and unsent responses that are restored at most: more than there can be.
 const MOST_PENDING: u64 = 1024;
 
@@ -79,6 +79,32 @@ impl Codec<'_> {
         self.votes(votes, agents, |()| 0, |_| Some(()))
     }
 
+    /// An agent, or nobody.
+    fn agent(&mut self, agent: &mut Option<AgentId>, agents: usize) -> Option<()> {
+        let mut word = agent.map_or(0, |agent| u64::from(agent.number()));
+        self.word(&mut word)?;
+        let index = usize::try_from(word).ok()?.checked_sub(1);
+        *agent = index.filter(|index| *index < agents).map(AgentId::new);
+        Some(())
+    }
+
+    /// A place in a list, or none.
+    fn place(&mut self, place: &mut Option<usize>) -> Option<()> {
+        let mut word = place.map_or(0, |place| {
+            u64::try_from(place).unwrap_or(0).saturating_add(1)
+        });
+        self.word(&mut word)?;
+        *place = usize::try_from(word).ok()?.checked_sub(1);
+        Some(())
+    }
+
+    fn pair(&mut self, votes: &mut Votes<(u32, u32)>, agents: usize) -> Option<()> {
+        let both = |(least, most): (u32, u32)| u64::from(least) | u64::from(most) << 32;
+        self.votes(votes, agents, both, |word| {
+            Some((low(word), low(word >> 32)))
+        })
+    }
+
     fn small(&mut self, votes: &mut Votes<u32>, agents: usize) -> Option<()> {
         self.votes(votes, agents, u64::from, |word| u32::try_from(word).ok())
     }
@@ -109,6 +135,7 @@ impl Platform {
         for sensor in 0..self.sensors.len() {
             self.plan_trips(sensor, now);
         }
+        self.plan_power(now);
         restored
     }
 
@@ -157,12 +184,7 @@ impl Platform {
         }
         for of in &mut self.performance {
             codec.small(&mut of.level_votes, agents)?;
-            codec.votes(
-                &mut of.limit_votes,
-                agents,
-                |(least, most)| u64::from(least) | u64::from(most) << 32,
-                |word| Some((low(word), low(word >> 32))),
-            )?;
+            codec.pair(&mut of.limit_votes, agents)?;
             codec.set(&mut of.notify_limits, agents)?;
             codec.set(&mut of.notify_level, agents)?;
         }
@@ -211,7 +233,19 @@ impl Platform {
         }
         for of in &mut self.powercaps {
             codec.small(&mut of.cap_votes, agents)?;
+            codec.small(&mut of.interval_votes, agents)?;
+            codec.pair(&mut of.watchers, agents)?;
             codec.set(&mut of.notify, agents)?;
+        }
+        for of in &mut self.pins {
+            codec.agent(&mut of.requested, agents)?;
+            codec.agent(&mut of.set_by, agents)?;
+            codec.place(&mut of.function)?;
+            for value in of.settings.values_mut() {
+                let mut word = u64::from(*value);
+                codec.word(&mut word)?;
+                *value = low(word);
+            }
         }
         Some(())
     }

@@ -70,6 +70,7 @@ impl Platform {
             self.finish(later, now);
         }
         self.report_sensors(now);
+        self.look_at_power(now);
     }
 
     /// When [`Platform::advance`] is to be called next.
@@ -77,7 +78,10 @@ impl Platform {
     pub fn next_deadline(&self) -> Option<Duration> {
         let later = self.later.iter().map(|later| later.at).min();
         let report = self.next_report();
-        [later, report].into_iter().flatten().min()
+        [later, report, self.next_power_look()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn finish(&mut self, later: Later, now: Duration) {

@@ -87,12 +87,12 @@ fn handle(call: &mut Call<'_>, request: Request<'_>, reply: &mut Reply) -> Resul
         SET_PROTOCOL_PERMISSIONS => {
             let [agent, device, command, flags] = request.words()?;
             let agent = other(call, agent)?;
-            let mut kinds = Kind::ALL.into_iter();
-            let kind = kinds.find(|kind| u32::from(kind.protocol()) == command);
-            let kind = kind.ok_or(Status::NotFound)?;
+            let mut kinds = Kind::ALL.into_iter().map(Kind::protocol);
+            let protocol = kinds.find(|protocol| u32::from(*protocol) == command);
+            let protocol = protocol.ok_or(Status::NotFound)?;
             call.platform
                 .policy
-                .permit(agent, device, Some(kind), flag(flags)?)?;
+                .permit(agent, device, Some(protocol), flag(flags)?)?;
         }
         RESET_AGENT_CONFIGURATION => {
             let [agent, flags] = request.words()?;

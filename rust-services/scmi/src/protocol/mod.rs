@@ -8,6 +8,7 @@
 mod base;
 mod clock;
 mod performance;
+mod pinctrl;
 mod power;
 mod powercap;
 mod reset;
@@ -32,6 +33,7 @@ pub static PROTOCOLS: &[Protocol] = &[
     reset::PROTOCOL,
     voltage::PROTOCOL,
     powercap::PROTOCOL,
+    pinctrl::PROTOCOL,
 ];
 
 /// The number of the first protocol, [`PROTOCOLS`] has them without gaps.

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! Powercap protocol 2.0 (SCMI 3.2, 4.10), without FastChannels: they do not exist over virtio.
-//! The averaging interval of each domain is fixed.
 
 use std::time::Duration;
 
@@ -13,15 +12,19 @@ const DOMAIN_ATTRIBUTES: u8 = 0x3;
 const CAP_GET: u8 = 0x4;
 const CAP_SET: u8 = 0x5;
 const PAI_GET: u8 = 0x6;
+const PAI_SET: u8 = 0x7;
 const DOMAIN_NAME_GET: u8 = 0x8;
 const MEASUREMENTS_GET: u8 = 0x9;
 const CAP_NOTIFY: u8 = 0xa;
+const MEASUREMENTS_NOTIFY: u8 = 0xb;
 
 const NOTIFIES_CAP: u32 = 1 << 31;
+const NOTIFIES_MEASUREMENTS: u32 = 1 << 30;
 const ASYNCHRONOUS: u32 = 1 << 29;
 const EXTENDED_NAME: u32 = 1 << 28;
 const SETS_CAP: u32 = 1 << 27;
 const MEASURES: u32 = 1 << 26;
+const SETS_INTERVAL: u32 = 1 << 25;
 const MICROWATTS: u32 = 1 << 23;
 /// The parent of a domain that has none.
 const ROOT: u32 = u32::MAX;
@@ -38,9 +41,11 @@ pub(super) const PROTOCOL: Protocol = Protocol {
         always(CAP_GET),
         always(CAP_SET),
         always(PAI_GET),
+        always(PAI_SET),
         always(DOMAIN_NAME_GET),
         always(MEASUREMENTS_GET),
         events(CAP_NOTIFY),
+        events(MEASUREMENTS_NOTIFY),
     ],
     attributes,
     handle,
@@ -70,7 +75,15 @@ fn handle(call: &mut Call<'_>, request: Request<'_>, reply: &mut Reply) -> Resul
         PAI_GET => {
             let [number] = request.words()?;
             let (_, of) = domain(call, number)?;
-            reply.u32(of.spec.interval_us);
+            reply.u32(of.interval());
+        }
+        PAI_SET => {
+            let [number, flags, interval] = request.words()?;
+            let (index, _) = domain(call, number)?;
+            if flags != 0 {
+                return Err(Status::InvalidParameters);
+            }
+            call.platform.vote_interval(call.from, index, interval)?;
         }
         DOMAIN_NAME_GET => {
             let [number] = request.words()?;
@@ -80,9 +93,13 @@ fn handle(call: &mut Call<'_>, request: Request<'_>, reply: &mut Reply) -> Resul
         MEASUREMENTS_GET => {
             let [number] = request.words()?;
             let now = (call.now)();
-            let (_, of) = domain(call, number)?;
+            let (index, of) = domain(call, number)?;
+            if of.is_bound() {
+                let ticket = call.platform.measure_power(call.from, index);
+                return Ok(Outcome::Held(ticket));
+            }
             reply.u32(of.power(now));
-            reply.u32(of.spec.interval_us);
+            reply.u32(of.interval());
         }
         CAP_NOTIFY => {
             let [number, enable] = request.words()?;
@@ -92,6 +109,13 @@ fn handle(call: &mut Call<'_>, request: Request<'_>, reply: &mut Reply) -> Resul
                 of.notify.set(call.from, vote);
             }
             call.platform.settled();
+        }
+        MEASUREMENTS_NOTIFY => {
+            let [number, enable, low, high] = request.words()?;
+            let now = (call.now)();
+            let (index, _) = domain(call, number)?;
+            let range = flag(enable)?.then_some((low, high));
+            call.platform.watch_power(call.from, index, range, now)?;
         }
         _ => return Err(Status::NotSupported),
     }
@@ -114,7 +138,7 @@ fn describe(call: &mut Call<'_>, request: Request<'_>, reply: &mut Reply) -> Res
         .spec;
     let mut flags = MICROWATTS | MEASURES;
     if events {
-        flags |= NOTIFIES_CAP;
+        flags |= NOTIFIES_CAP | NOTIFIES_MEASUREMENTS;
         flags |= if spec.settle_us > 0 { ASYNCHRONOUS } else { 0 };
     }
     flags |= if is_long(&spec.name) {
@@ -127,12 +151,15 @@ fn describe(call: &mut Call<'_>, request: Request<'_>, reply: &mut Reply) -> Res
     let most = spec.max.min(bound(limits.max, u32::MAX)).max(least);
     let can_set = may_set && least < most;
     flags |= if can_set { SETS_CAP } else { 0 };
+    // Linux refuses what can be set but has one value, and what cannot but has a range.
+    let fixed = [spec.interval_us, spec.interval_us, 0];
+    let intervals = spec.interval_range.filter(|_| may_set).unwrap_or(fixed);
+    flags |= if intervals == fixed { 0 } else { SETS_INTERVAL };
     reply.u32(flags);
     reply.short_name(&spec.name);
-    // The interval cannot be set: least and most are the same.
-    reply.u32(spec.interval_us);
-    reply.u32(spec.interval_us);
-    reply.u32(0);
+    for interval in intervals {
+        reply.u32(interval);
+    }
     // Linux refuses a domain whose cap cannot be set but has a range.
     reply.u32(if can_set { least } else { most });
     reply.u32(most);

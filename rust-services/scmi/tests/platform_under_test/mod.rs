@@ -2,6 +2,8 @@
 
 //! A platform without sockets, asked in the words of the wire.
 
+#![allow(dead_code, reason = "each test file uses its part of it")]
+
 use std::fmt::Write;
 use std::time::Duration;
 
