@@ -21,6 +21,7 @@ pub struct Launch {
     args: Vec<OsString>,
     keeper: Option<PathBuf>,
     wrapper: Vec<OsString>,
+    each_life: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
     log: Option<PathBuf>,
     socket: PathBuf,
@@ -35,6 +36,7 @@ impl Launch {
             args: Vec::new(),
             keeper: None,
             wrapper: Vec::new(),
+            each_life: Vec::new(),
             env: Vec::new(),
             log: None,
             socket: socket.into(),
@@ -59,6 +61,14 @@ impl Launch {
     #[must_use]
     pub fn wrapped<A: Into<OsString>>(mut self, words: impl IntoIterator<Item = A>) -> Self {
         self.wrapper.extend(words.into_iter().map(Into::into));
+        self
+    }
+
+    /// Each life of the service below the keeper begins with this command, which becomes the
+    /// service: `keeper --socket SOCKET -- WORDS program ARGS`.
+    #[must_use]
+    pub fn each_life<A: Into<OsString>>(mut self, words: impl IntoIterator<Item = A>) -> Self {
+        self.each_life = words.into_iter().map(Into::into).collect();
         self
     }
 
@@ -92,6 +102,7 @@ impl Launch {
                 words.push(keeper.clone().into());
                 words.extend(socket);
                 words.push("--".into());
+                words.extend(self.each_life.iter().cloned());
                 words.push(self.program.clone().into());
             }
         }

@@ -11,6 +11,7 @@
 //! | --- | --- |
 //! | 0 | [`Header`](HEADER_SIZE): magic, version, phase, geometry |
 //! | 4 KiB | settings of the device: two slots switched by one word, then atomic words |
+//! | behind them | per queue, which chain is in hand |
 //! | 64 KiB | one queue record per queue: vhost-user's inflight layout for split rings |
 
 use std::fmt;
@@ -51,6 +52,7 @@ const SLOT_VALID_AT: usize = SETTINGS_AT + 2 * SLOT_STRIDE;
 const WORDS_AT: usize = SLOT_VALID_AT + 8;
 /// How many atomic words a device has for what changes with every request.
 pub const WORDS: usize = 1024;
+const HANDS_AT: usize = WORDS_AT + 8 * WORDS;
 
 const QUEUES_AT: usize = 0x10000;
 const QUEUE_HEADER_SIZE: usize = 16;
@@ -271,6 +273,23 @@ impl Record {
         }
     }
 
+    /// The descriptor head of the chain of `queue` that a service was working on, so that whoever
+    /// finds the service dead knows what to suspect. `None` when it was not at work on any.
+    #[must_use]
+    pub fn in_hand(&self, queue: usize) -> Option<u16> {
+        let word = self.load_u32(hand_offset(queue)?);
+        u16::try_from(word.checked_sub(1)?).ok()
+    }
+
+    /// Says which chain of `queue` is being worked on from now on. A queue of [`MAX_QUEUES`] or more
+    /// is ignored.
+    #[inline]
+    pub fn set_in_hand(&self, queue: usize, head: Option<u16>) {
+        if let Some(at) = hand_offset(queue) {
+            self.store_u32(at, head.map_or(0, |head| u32::from(head).saturating_add(1)));
+        }
+    }
+
     /// The inflight record of a queue: header and [`MAX_QUEUE_SIZE`] descriptor states.
     /// `None` for a queue of [`MAX_QUEUES`] or more.
     #[must_use]
@@ -342,6 +361,10 @@ fn slot_offset(slot: usize) -> usize {
     SETTINGS_AT.saturating_add(slot.saturating_mul(SLOT_STRIDE))
 }
 
+fn hand_offset(queue: usize) -> Option<usize> {
+    (queue < MAX_QUEUES).then(|| HANDS_AT.saturating_add(queue.saturating_mul(4)))
+}
+
 fn word_offset(index: usize) -> usize {
     WORDS_AT.saturating_add(index.saturating_mul(8))
 }
@@ -398,6 +421,12 @@ mod tests {
         for index in 0..WORDS {
             record.set_word(index, u64::MAX);
         }
+        assert_eq!(record.in_hand(0), None, "no word is there");
+        for queue in 0..=MAX_QUEUES {
+            record.set_in_hand(queue, Some(u16::MAX));
+        }
+        assert_eq!(record.in_hand(MAX_QUEUES - 1), Some(u16::MAX));
+        assert_eq!(record.in_hand(MAX_QUEUES), None);
         assert_eq!(record.word(WORDS - 1), u64::MAX);
         let queue = record.queue(0).unwrap();
         let mut bytes = vec![1_u8; queue.len()];

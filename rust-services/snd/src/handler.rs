@@ -119,7 +119,8 @@ impl SoundHandler {
             let stream = index
                 .and_then(|index| self.streams.get_mut(index))
                 .filter(|stream| stream.queue() == queue);
-            let refused = match stream {
+            // One over which the service died twice is not tried a third time.
+            let refused = match stream.filter(|_| !chain.is_suspect()) {
                 Some(stream) => {
                     awaited |= stream.is_dry();
                     stream.take(chain).err()
@@ -130,6 +131,7 @@ impl SoundHandler {
                 complete(io, chain, Status::IoErr, 0, 0);
             }
         }
+        io.rest(queue);
         awaited
     }
 
@@ -290,7 +292,7 @@ impl Handler for SoundHandler {
             .iter_mut()
             .filter(|stream| stream.queue() == queue)
         {
-            stream.freeze(now);
+            stream.freeze(io.record(), now);
         }
     }
 

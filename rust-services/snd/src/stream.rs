@@ -72,6 +72,11 @@ pub struct Stream {
     scratch: Vec<u8>,
     /// Steps that a source was waited for.
     waited: u32,
+    /// The clock of a recovered input stream stands before the present, and is to come there: what a
+    /// guest records has no hole, however often its service dies.
+    behind: bool,
+    /// A source that is behind is looked at again at this time.
+    wait_until: u64,
     /// When a polled queue is looked at again.
     poll_at: Option<u64>,
     frames: u64,
@@ -105,6 +110,8 @@ impl Stream {
             fader: Fader::at(1.0),
             scratch: Vec::new(),
             waited: 0,
+            behind: false,
+            wait_until: 0,
             poll_at: None,
             frames: 0,
             xruns: 0,
@@ -248,13 +255,15 @@ impl Stream {
     }
 
     /// Lets the clock stand.
-    pub fn stop(&mut self, now: u64) {
+    pub fn stop(&mut self, record: &Record, now: u64) {
         self.end.stop();
-        self.hold(now);
+        self.hold(record, now);
     }
 
     /// The clock stands, in the middle of whatever it measured.
-    fn hold(&mut self, now: u64) {
+    fn hold(&mut self, record: &Record, now: u64) {
+        self.progress.clear_time(record);
+        self.behind = false;
         self.motion = match self.motion {
             Motion::Piece { clock, bytes } => Motion::Paused {
                 clock,
@@ -267,13 +276,13 @@ impl Stream {
     }
 
     /// The VM is paused: nothing moves until [`Stream::thaw`].
-    pub fn freeze(&mut self, now: u64) {
+    pub fn freeze(&mut self, record: &Record, now: u64) {
         if !self.frozen {
             self.frozen = true;
             if self.state.is_running() {
                 self.end.stop();
             }
-            self.hold(now);
+            self.hold(record, now);
         }
     }
 
@@ -292,6 +301,7 @@ impl Stream {
         self.give_back(io, status);
         self.end.close();
         self.motion = Motion::Still;
+        self.behind = false;
         self.poll_at = None;
     }
 
@@ -313,6 +323,7 @@ impl Stream {
         self.moved = 0;
         self.end.close();
         self.motion = Motion::Still;
+        self.behind = false;
         self.frozen = false;
         self.poll_at = None;
         self.notify_xrun = false;

@@ -52,6 +52,7 @@ pub struct Chain {
     pub(crate) head: u16,
     pub(crate) generation: u32,
     pub(crate) deaths: u8,
+    pub(crate) blame: u8,
     /// Readable segments first, then the writable ones.
     pub(crate) segments: Vec<Segment>,
     pub(crate) readable_segments: usize,
@@ -84,11 +85,19 @@ impl Chain {
         self.writable
     }
 
-    /// In how many deaths of the service this chain was in flight. From the second on it is a
-    /// suspect, to be answered with an error instead of being tried again.
+    /// At how many deaths of the service this chain was in flight.
     #[must_use]
     pub fn deaths(&self) -> u8 {
         self.deaths
+    }
+
+    /// Whether the service died twice while it was working on this chain: it is to be answered with
+    /// an error instead of being tried again. A chain is worked on from [`Io::pop`](crate::Io::pop)
+    /// or [`Io::work_on`](crate::Io::work_on) to the next one of its queue, to
+    /// [`Io::rest`](crate::Io::rest), or to the end of the handler's turn.
+    #[must_use]
+    pub fn is_suspect(&self) -> bool {
+        self.blame > 1
     }
 
     /// Copies `buffer.len()` readable bytes at `offset` into `buffer`.

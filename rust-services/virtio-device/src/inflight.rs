@@ -4,8 +4,9 @@
 //!
 //! The layout and the order of writes are those of vhost-user, "Inflight I/O tracking", split
 //! virtqueue, with batches of one: a death between any two writes leaves a state from which it is
-//! known which chains were not given back. One of the five padding bytes of a descriptor's state
-//! counts the deaths it was in flight at.
+//! known which chains were not given back. Of the five padding bytes of a descriptor's state,
+//! one counts the deaths it was in flight at, another those at which it was being worked on: a chain
+//! that only waited while the service was killed is no suspect.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,7 +22,8 @@ const STATES_AT: usize = 16;
 const STATE_SIZE: usize = 16;
 
 const INFLIGHT: usize = 0;
-const DEATHS: usize = 1;
+const DEATHS: usize = 2;
+const BLAME: usize = 3;
 const NEXT: usize = 6;
 const COUNTER: usize = 8;
 
@@ -40,6 +42,7 @@ pub(crate) struct Inflight {
 pub(crate) struct Lost {
     pub(crate) head: u16,
     pub(crate) deaths: u8,
+    pub(crate) blame: u8,
 }
 
 impl Inflight {
@@ -77,9 +80,10 @@ impl Inflight {
                 || self.load::<u8>(state(head, DEATHS)) != 0
             {
                 self.store(state(head, INFLIGHT), 0_u8);
-                self.store(state(head, DEATHS), 0_u8);
+                self.store(state(head, DEATHS), 0_u16);
             }
         }
+        self.record.set_in_hand(self.queue, None);
         self.counter = 0;
         self.store(DESC_NUM_AT, size);
         self.store(LAST_HEAD_AT, 0_u16);
@@ -119,14 +123,25 @@ impl Inflight {
             );
             self.store(USED_IDX_AT, used_idx);
         }
+        let in_hand = self.record.in_hand(self.queue);
+        // It is blamed for this death once, however many more there are before it is taken again.
+        self.record.set_in_hand(self.queue, None);
         let mut lost: Vec<(u64, Lost)> = (0..size)
             .filter(|head| self.load::<u8>(state(*head, INFLIGHT)) != 0)
             .map(|head| {
                 let deaths = self.load::<u8>(state(head, DEATHS)).saturating_add(1);
                 self.store(state(head, DEATHS), deaths);
+                let blame = self
+                    .load::<u8>(state(head, BLAME))
+                    .saturating_add(u8::from(in_hand == Some(head)));
+                self.store(state(head, BLAME), blame);
                 (
                     self.load::<u64>(state(head, COUNTER)),
-                    Lost { head, deaths },
+                    Lost {
+                        head,
+                        deaths,
+                        blame,
+                    },
                 )
             })
             .collect();
@@ -143,12 +158,19 @@ impl Inflight {
         self.load::<u8>(state(head, INFLIGHT)) != 0
     }
 
+    /// The chain at `head`, or none, is being worked on from now on.
+    #[inline]
+    pub(crate) fn in_hand(&self, head: Option<u16>) {
+        self.record.set_in_hand(self.queue, head);
+    }
+
     /// The chain at `head` was taken.
     #[inline]
     pub(crate) fn taken(&mut self, head: u16) {
         if let Some(slice) = self.slice() {
             let _ = slice.store(self.counter, state(head, COUNTER), Ordering::Relaxed);
-            let _ = slice.store(0_u8, state(head, DEATHS), Ordering::Relaxed);
+            // Deaths and blame at once.
+            let _ = slice.store(0_u16, state(head, DEATHS), Ordering::Relaxed);
             let _ = slice.store(1_u8, state(head, INFLIGHT), Ordering::Release);
         }
         self.counter = self.counter.wrapping_add(1);
@@ -217,11 +239,38 @@ mod tests {
         before.finishing(4);
 
         let mut after = inflight(&record);
-        assert_eq!(after.recover(8, 0), [Lost { head: 4, deaths: 1 }]);
-        assert_eq!(
-            inflight(&record).recover(8, 0),
-            [Lost { head: 4, deaths: 2 }]
-        );
+        let lost = |deaths| Lost {
+            head: 4,
+            deaths,
+            blame: 0,
+        };
+        assert_eq!(after.recover(8, 0), [lost(1)]);
+        assert_eq!(inflight(&record).recover(8, 0), [lost(2)]);
+    }
+
+    #[test]
+    fn only_the_chain_that_was_being_worked_on_is_blamed_for_a_death() {
+        let record = Arc::new(Record::create().unwrap());
+        let mut process = inflight(&record);
+        process.clear(8, 0);
+        process.taken(1);
+        process.taken(6);
+        let blame = |hand| {
+            process.in_hand(hand);
+            let mut next = inflight(&record);
+            next.recover(8, 0)
+                .iter()
+                .map(|lost| lost.blame)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(blame(Some(6)), [0, 1]);
+        assert_eq!(blame(None), [0, 1], "it only waited");
+        assert_eq!(blame(Some(6)), [0, 2]);
+        process.finishing(6);
+        process.finished(6, 1);
+        process.taken(6);
+        let lost = process.recover(8, 1);
+        assert_eq!(lost.last().map(|lost| (lost.head, lost.blame)), Some((6, 0)));
     }
 
     #[test]

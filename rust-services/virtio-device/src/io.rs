@@ -161,6 +161,22 @@ impl Io {
         }
     }
 
+    /// Says that a chain which was held is being worked on now, in this turn of the handler: a death
+    /// is blamed on it. [`Io::pop`] says it of what it returns.
+    pub fn work_on(&mut self, chain: &Chain) {
+        if let Some(Slot::Running(active)) = self.slots.get_mut(chain.queue) {
+            active.ring.work_on(chain.head);
+        }
+    }
+
+    /// Says that what was taken of `queue` waits from now on: no death is blamed on it. The end of the
+    /// handler's turn says so too.
+    pub fn rest(&mut self, queue: usize) {
+        if let Some(Slot::Running(active)) = self.slots.get_mut(queue) {
+            active.ring.rest();
+        }
+    }
+
     /// Gives a chain back with `written` bytes in its writable part. Chains from before a reset are
     /// dropped: they are not the driver's any more.
     pub fn complete(&mut self, chain: Chain, written: u32) {
@@ -202,6 +218,7 @@ impl Io {
             let Slot::Running(active) = slot else {
                 continue;
             };
+            active.ring.rest();
             if std::mem::take(&mut active.touched) && active.ring.needs_signal() {
                 pass(CrashPoint::BeforeCall);
                 active.signal();

@@ -75,6 +75,8 @@ pub(crate) struct Ring {
     signalled: u16,
     /// Chains a former process had taken, in reverse order.
     lost: Vec<Lost>,
+    /// The record says that a chain is being worked on.
+    at_work: bool,
     /// Segment lists of completed chains, to be filled again.
     spare: Vec<Vec<Segment>>,
     pub(crate) inflight: Inflight,
@@ -100,6 +102,7 @@ impl Ring {
             next_used,
             signalled: next_used,
             lost: Vec::new(),
+            at_work: false,
             spare: Vec::new(),
             inflight,
         })
@@ -146,6 +149,7 @@ impl Ring {
         generation: u32,
     ) -> Result<Popped, Broken> {
         if let Some(lost) = self.lost.pop() {
+            self.work_on(lost.head);
             return Ok(self.chain(memory, queue, generation, lost));
         }
         if self.seen_avail == self.next_avail && !self.look_again()? {
@@ -166,8 +170,29 @@ impl Ring {
         }
         self.next_avail = self.next_avail.wrapping_add(1);
         self.inflight.taken(head);
+        self.work_on(head);
         pass(CrashPoint::Popped);
-        Ok(self.chain(memory, queue, generation, Lost { head, deaths: 0 }))
+        let new = Lost {
+            head,
+            deaths: 0,
+            blame: 0,
+        };
+        Ok(self.chain(memory, queue, generation, new))
+    }
+
+    /// A death from now on is blamed on the chain at `head`.
+    #[inline]
+    pub(crate) fn work_on(&mut self, head: u16) {
+        self.at_work = true;
+        self.inflight.in_hand(Some(head));
+    }
+
+    /// The turn is over: nothing is being worked on.
+    #[inline]
+    pub(crate) fn rest(&mut self) {
+        if std::mem::take(&mut self.at_work) {
+            self.inflight.in_hand(None);
+        }
     }
 
     /// Reads the driver's index, and asks for a kick if there is nothing new. The driver's answer to
@@ -204,6 +229,7 @@ impl Ring {
             head: start.head,
             generation,
             deaths: start.deaths,
+            blame: start.blame,
             segments: self.spare.pop().unwrap_or_default(),
             readable_segments: 0,
             readable: 0,

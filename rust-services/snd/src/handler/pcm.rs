@@ -69,7 +69,7 @@ impl SoundHandler {
                     stream.start(&params, now);
                 }
             }
-            Action::Stop => stream.stop(now),
+            Action::Stop => stream.stop(io.record(), now),
             Action::Release => stream.release(io, Status::Ok),
         }
         stream.set_state(state);

@@ -67,6 +67,9 @@ impl SoundHandler {
     }
 
     fn carry_out(&mut self, io: &mut Io, chain: &Chain) -> Outcome {
+        if chain.is_suspect() {
+            return Status::IoErr.into();
+        }
         let Ok(code) = chain.read_value::<U32>(io.memory(), 0) else {
             return Status::BadMsg.into();
         };

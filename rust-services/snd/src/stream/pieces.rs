@@ -2,7 +2,7 @@
 
 //! A running stream: piece after piece, at the pace of its clock.
 
-use virtio_device::{Chain, Io};
+use virtio_device::{Chain, Io, Record};
 
 use super::{GRACE, HEADER, Motion, SOURCE_STEP, SOURCE_STEPS, Stream, complete};
 use crate::backend::Pacing;
@@ -28,7 +28,7 @@ impl Stream {
     #[must_use]
     pub fn due(&self) -> Option<u64> {
         let motion = match self.motion {
-            Motion::Piece { clock, .. } => Some(clock.due()),
+            Motion::Piece { clock, .. } => Some(clock.due().max(self.wait_until)),
             Motion::Dry {
                 clock,
                 reported: false,
@@ -74,7 +74,8 @@ impl Stream {
         loop {
             match self.motion {
                 Motion::Piece { clock, bytes } => {
-                    if clock.due() > now && self.pacing != Pacing::AtOnce {
+                    let due = clock.due().max(self.wait_until);
+                    if due > now && self.pacing != Pacing::AtOnce {
                         return;
                     }
                     if !self.finish_piece(io, &params, clock, bytes, now) {
@@ -93,7 +94,10 @@ impl Stream {
                         }
                         return;
                     }
-                    let clock = if late <= GRACE {
+                    let clock = if let Some(since) = self.interrupted(io, &params, now) {
+                        self.behind = true;
+                        Clock::start(since, params.rate.hertz())
+                    } else if late <= GRACE {
                         clock
                     } else {
                         if !reported {
@@ -107,6 +111,17 @@ impl Stream {
                 Motion::Still | Motion::Paused { .. } => return,
             }
         }
+    }
+
+    /// Since when a recording would have gone on, had a former process not died in the middle of the
+    /// oldest buffer. Of a long outage only as much as half of the driver's buffer holds: all of it at
+    /// once would be an over-run.
+    fn interrupted(&self, io: &Io, params: &Params, now: u64) -> Option<u64> {
+        let first = self.buffers.front()?;
+        let since = self.progress.resume_time(io.record(), first, now)?;
+        let buffer = params.frames(usize::try_from(params.buffer_bytes).unwrap_or(0));
+        let most = Clock::span(buffer, params.rate.hertz()) / 2;
+        Some(since.max(now.saturating_sub(most)))
     }
 
     fn count_xrun(&mut self, params: &Params) {
@@ -134,13 +149,13 @@ impl Stream {
         let left = self.payload(chain).saturating_sub(self.moved);
         let bytes = left.min(self.scratch.len());
         if self.direction == Direction::Output && bytes > 0 {
-            let poisoned = chain.deaths() > 1 && self.moved > 0;
+            io.work_on(chain);
             let at = HEADER.saturating_add(self.moved);
             let piece = self.scratch.get_mut(..bytes).unwrap_or_default();
             // Said before it is done: a piece may be lost with this process, but never repeated.
             self.progress
                 .store(io.record(), chain, self.moved.saturating_add(bytes));
-            if poisoned || chain.read(io.memory(), at, piece).is_err() {
+            if chain.read(io.memory(), at, piece).is_err() {
                 self.refuse_first(io);
                 self.motion = Motion::Dry {
                     clock,
@@ -152,8 +167,24 @@ impl Stream {
             self.end.push(piece, params);
         }
         self.steer(&mut clock, params, now);
+        if self.direction == Direction::Input {
+            self.note_recorded(io.record(), clock.due());
+        }
         clock.advance(params.frames(bytes));
+        self.behind &= clock.due() <= now;
         self.motion = Motion::Piece { clock, bytes };
+    }
+
+    /// Notes how far the oldest buffer is filled, and that it has been filled further since `since`:
+    /// a service that takes over records from there on. One that began each buffer anew would never
+    /// fill one, were it killed more often than a buffer is full.
+    fn note_recorded(&self, record: &Record, since: u64) {
+        if let Some(chain) = self.buffers.front() {
+            if self.pacing != Pacing::AtOnce {
+                self.progress.store_time(record, since);
+            }
+            self.progress.store(record, chain, self.moved);
+        }
     }
 
     fn payload(&self, chain: &Chain) -> usize {
@@ -240,11 +271,19 @@ impl Stream {
         if may_wait && self.waited < SOURCE_STEPS {
             self.waited = self.waited.saturating_add(1);
             let mut clock = clock;
-            clock.shift(now.saturating_sub(clock.due()).saturating_add(SOURCE_STEP));
+            if self.behind {
+                // Its time has come already, and shall not be lost.
+                self.wait_until = now.saturating_add(SOURCE_STEP);
+            } else {
+                clock.shift(now.saturating_sub(clock.due()).saturating_add(SOURCE_STEP));
+            }
             self.motion = Motion::Piece { clock, bytes };
             return Recorded::NotYet;
         }
         self.waited = 0;
+        if let Some(chain) = self.buffers.front() {
+            io.work_on(chain);
+        }
         let piece = self.scratch.get_mut(..bytes).unwrap_or_default();
         let pulled = self.end.pull(piece, params);
         params.fill_silence(piece.get_mut(pulled..).unwrap_or_default());
