@@ -10,12 +10,14 @@ mod connection;
 mod device;
 mod names;
 mod registry;
+mod value;
 
 pub use authority::{MANAGE_ACTION, may_change};
 pub(crate) use device::DeviceObject;
-pub use device::{DEVICE_INTERFACE, DeviceInfo, DeviceState, QueueStatistics};
+pub use device::{DEVICE_INTERFACE, DeviceChange, DeviceInfo, DeviceState, QueueStatistics};
 pub use names::{Place, ROOT, guest_path};
 pub use registry::PropertyChange;
+pub use value::typed;
 
 /// The D-Bus library, for devices that define interfaces of their own.
 pub use zbus;
@@ -25,6 +27,7 @@ use crate::sandbox::Sandbox;
 use registry::Registry;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 use zbus::object_server::Interface;
 
 /// The stack of the bus thread, in bytes; only what is touched counts as memory.
@@ -39,6 +42,36 @@ pub enum BusStatus {
     Absent,
     /// All objects are on the bus.
     Present,
+}
+
+/// Which bus is meant; none for [`BusChoice::None`].
+fn target(choice: &BusChoice) -> io::Result<Option<connection::Target>> {
+    Ok(Some(match choice {
+        BusChoice::None => return Ok(None),
+        BusChoice::System => connection::Target::System,
+        BusChoice::Session => connection::Target::Session,
+        BusChoice::Address(address) => {
+            let address = address.parse().map_err(|error| {
+                io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    format!("{address} is no D-Bus address: {error}"),
+                )
+            })?;
+            connection::Target::Address(address)
+        }
+    }))
+}
+
+/// A connection of its own for who asks others. A method that has no answer after `patience` has
+/// failed.
+///
+/// # Errors
+/// The bus is not there, or none is wanted.
+pub async fn connect(choice: &BusChoice, patience: Duration) -> zbus::Result<zbus::Connection> {
+    match target(choice)? {
+        Some(target) => target.connect(patience).await,
+        None => Err(io::Error::new(io::ErrorKind::NotConnected, "no bus is wanted").into()),
+    }
 }
 
 /// The service's side of the bus. Clones are the same one.
@@ -63,19 +96,19 @@ impl Bus {
     /// # Errors
     /// The thread cannot be started, or the address cannot be one.
     pub fn start(choice: &BusChoice, place: Place, sandbox: Sandbox) -> io::Result<Self> {
-        let target = match choice {
-            BusChoice::None => return Ok(Self::off(place)),
-            BusChoice::System => connection::Target::System,
-            BusChoice::Session => connection::Target::Session,
-            BusChoice::Address(address) => {
-                let address = address.parse().map_err(|error| {
-                    io::Error::new(
-                        io::ErrorKind::InvalidInput,
-                        format!("{address} is no D-Bus address: {error}"),
-                    )
-                })?;
-                connection::Target::Address(address)
-            }
+        let bus = Self::start_held(choice, place, sandbox)?;
+        bus.release();
+        Ok(bus)
+    }
+
+    /// As [`Bus::start`], but the bus name is only taken after [`Bus::release`].
+    pub(crate) fn start_held(
+        choice: &BusChoice,
+        place: Place,
+        sandbox: Sandbox,
+    ) -> io::Result<Self> {
+        let Some(target) = target(choice)? else {
+            return Ok(Self::off(place));
         };
         let bus = Self {
             registry: Arc::new(Registry::new(BusStatus::Absent)),
@@ -90,6 +123,11 @@ impl Bus {
                 connection::run(&target, &place, &registry);
             })?;
         Ok(bus)
+    }
+
+    /// All objects are there: who sees the bus name from now on finds them.
+    pub(crate) fn release(&self) {
+        self.registry.release();
     }
 
     /// Puts an object on the bus, now and after every return of the bus.

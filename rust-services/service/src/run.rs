@@ -2,7 +2,7 @@
 //! From the command line to a running device and back: what `main` of every service calls.
 
 use crate::arenas;
-use crate::bus::{Bus, DeviceInfo, Place};
+use crate::bus::{Bus, DeviceChange, DeviceInfo, Place};
 use crate::cli::{self, CommandLine, CommonArgs, Program};
 use crate::config::{self, ConfigError, DeviceTable, Selection, Validate};
 use crate::inherited_fd::{self, InheritedFdError};
@@ -100,8 +100,9 @@ impl<C> Service<C> {
         self.reload.set(Box::new(apply));
     }
 
-    /// Shows the device on D-Bus.
-    pub fn show(&self, info: Arc<dyn DeviceInfo>) {
+    /// Shows the device on D-Bus, after all objects below it: the service takes its bus name with
+    /// this. Call what it returns whenever the device's state may have changed.
+    pub fn show(&self, info: Arc<dyn DeviceInfo>) -> Option<DeviceChange> {
         let place = self.bus.place().clone();
         let sandbox = self.sandbox.clone();
         let (device_type, version) = (self.device_type, self.version);
@@ -112,8 +113,13 @@ impl<C> Service<C> {
             sandbox: sandbox.clone(),
             info: Arc::clone(&info),
         });
-        if let Err(error) = added {
-            log::error!("the device stays off the bus: {error}");
+        self.bus.release();
+        match added.and_then(|()| DeviceChange::of(&self.bus)) {
+            Ok(change) => Some(change),
+            Err(error) => {
+                log::error!("the device stays off the bus: {error}");
+                None
+            }
         }
     }
 }
@@ -263,7 +269,8 @@ fn start<D: Daemon>(
     // rustix asks the kernel where its clock is, once, by a prctl that no thread may use later.
     let _ = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let sandbox = sandbox::<D>(common, config);
-    let bus = Bus::start(&common.bus, place, sandbox.clone()).map_err(os("--bus"))?;
+    let device = place.device().to_owned();
+    let bus = Bus::start_held(&common.bus, place, sandbox.clone()).map_err(os("--bus"))?;
     let health = Health::default();
     let reload = ReloadSlot::default();
     let supervisor = Supervisor {
@@ -272,6 +279,9 @@ fn start<D: Daemon>(
         notifier: Arc::clone(&notifier),
         health: health.clone(),
     };
+    let mut line = line;
+    // Where the file had one such device, it may have another one later: that is not this one.
+    line.common.device = Some(device);
     let reread = rereader::<D>(line, reload.clone());
     supervisor
         .start(sandbox.clone(), reread)

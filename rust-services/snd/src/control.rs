@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use agl_virtio_service::bus::{Bus, PropertyChange};
+use agl_virtio_service::bus::{Bus, DEVICE_INTERFACE, PropertyChange};
 
 use crate::config::SndConfig;
 use crate::panel::{Change, Panel};
@@ -25,6 +25,9 @@ struct StreamChanges {
     volume_db: PropertyChange,
     mute: PropertyChange,
     source: PropertyChange,
+    role: PropertyChange,
+    priority: PropertyChange,
+    duck_level: PropertyChange,
     state: PropertyChange,
     xruns: PropertyChange,
     server: PropertyChange,
@@ -50,6 +53,9 @@ pub fn show(
             volume_db: property("VolumeDb")?,
             mute: property("Mute")?,
             source: property("Source")?,
+            role: property("Role")?,
+            priority: property("Priority")?,
+            duck_level: property("DuckLevel")?,
             state: property("State")?,
             xruns: property("Xruns")?,
             server: property("Server")?,
@@ -62,11 +68,20 @@ pub fn show(
         bus.add(&path, move || object.clone())?;
         jacks.push(bus.property(&path, JACK_INTERFACE, "Connected")?);
     }
-    panel.observe(move |change| announce(change, &streams, &jacks));
+    let device = [
+        bus.property("", DEVICE_INTERFACE, "State")?,
+        bus.property("", DEVICE_INTERFACE, "Restarts")?,
+    ];
+    panel.observe(move |change| announce(change, &streams, &jacks, &device));
     Ok(())
 }
 
-fn announce(change: Change, streams: &[StreamChanges], jacks: &[PropertyChange]) {
+fn announce(
+    change: Change,
+    streams: &[StreamChanges],
+    jacks: &[PropertyChange],
+    device: &[PropertyChange],
+) {
     let (index, property): (usize, fn(&StreamChanges) -> &PropertyChange) = match change {
         Change::Jack(index) => {
             if let Some(jack) = jacks.get(index) {
@@ -74,9 +89,13 @@ fn announce(change: Change, streams: &[StreamChanges], jacks: &[PropertyChange])
             }
             return;
         }
+        Change::Device => return device.iter().for_each(PropertyChange::changed),
         Change::Volume(index) => (index, |stream| &stream.volume),
         Change::Mute(index) => (index, |stream| &stream.mute),
         Change::Source(index) => (index, |stream| &stream.source),
+        Change::Role(index) => (index, |stream| &stream.role),
+        Change::Priority(index) => (index, |stream| &stream.priority),
+        Change::DuckLevel(index) => (index, |stream| &stream.duck_level),
         Change::State(index) => (index, |stream| &stream.state),
         Change::Xruns(index) => (index, |stream| &stream.xruns),
         Change::Server(index) => (index, |stream| &stream.server),

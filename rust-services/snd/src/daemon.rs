@@ -19,6 +19,7 @@ use crate::config::{BackendConfig, SndConfig};
 use crate::control;
 use crate::device::{DeviceError, SoundDevice};
 use crate::panel::Panel;
+use crate::reload::Running;
 
 /// The service.
 pub struct Snd;
@@ -151,7 +152,11 @@ impl Daemon for Snd {
             log::error!("the streams stay off the bus: {error}");
         }
         let server = Arc::new(server(&service, &config, device)?);
-        service.show(Arc::new(Info::new(&server, panel)));
+        let mut running = Running::new(config, Arc::clone(&panel));
+        service.on_reload(move |new| running.reload(&new).log());
+        if let Some(change) = service.show(Arc::new(Info::new(&server, panel))) {
+            server.observe(move || change.changed());
+        }
         let session = std::thread::Builder::new()
             .name("session".to_owned())
             .spawn(move || session(&service, &server))

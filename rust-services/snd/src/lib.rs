@@ -26,6 +26,7 @@ pub mod mixer;
 pub mod model;
 pub mod panel;
 pub mod policy;
+pub mod reload;
 pub mod sample;
 mod sandbox;
 pub mod stream;

@@ -24,6 +24,12 @@ pub enum Change {
     Mute(usize),
     /// Source of an input stream.
     Source(usize),
+    /// Role of a stream.
+    Role(usize),
+    /// Priority of a stream.
+    Priority(usize),
+    /// Duck level of a stream.
+    DuckLevel(usize),
     /// State of a stream.
     State(usize),
     /// Under-runs or over-runs of a stream.
@@ -32,6 +38,8 @@ pub enum Change {
     Server(usize),
     /// Whether something is plugged into a jack.
     Jack(usize),
+    /// Whether a driver uses the device, or how often the service took over.
+    Device,
 }
 
 /// A stream's part of the panel.
@@ -136,6 +144,7 @@ impl Panel {
 
     pub(crate) fn set_restarts(&self, restarts: u32) {
         self.restarts.store(restarts, Ordering::Relaxed);
+        self.tell(Change::Device);
     }
 
     /// Whether a guest's driver uses the device.
@@ -145,7 +154,9 @@ impl Panel {
     }
 
     pub(crate) fn set_driver(&self, running: bool) {
-        self.driver.store(running, Ordering::Relaxed);
+        if self.driver.swap(running, Ordering::Relaxed) != running {
+            self.tell(Change::Device);
+        }
     }
 
     /// The host has turned a knob: the queue thread looks at all of them soon.
@@ -257,6 +268,11 @@ impl StreamPanel {
     /// Sets the purpose.
     pub fn set_role(&self, role: Role) {
         self.role.store(role as u8, Ordering::Relaxed);
+    }
+
+    /// Sets what it does for streams of higher priority.
+    pub fn set_step_back(&self, step_back: StepBack) {
+        self.step_back.store(step_back as u8, Ordering::Relaxed);
     }
 
     /// What the policy needs to know.

@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use agl_virtio_relay::record::{MAX_QUEUES, Record, RecordError};
 use agl_virtio_relay::{End, Handle, Relay, RelayError};
@@ -124,7 +124,18 @@ pub struct Server {
     kept: bool,
     acked: Arc<AtomicU64>,
     connected: Arc<AtomicBool>,
+    observer: Observer,
     stop: Stop,
+}
+
+/// Who is told that a VMM came or went, or that a driver took features: once set, never another.
+pub(crate) type Observer = Arc<OnceLock<Box<dyn Fn() + Send + Sync>>>;
+
+/// Tells who wants to know.
+pub(crate) fn tell(observer: &Observer) {
+    if let Some(observer) = observer.get() {
+        observer();
+    }
 }
 
 impl Server {
@@ -162,6 +173,7 @@ impl Server {
             kept,
             acked: Arc::new(AtomicU64::new(0)),
             connected: Arc::new(AtomicBool::new(false)),
+            observer: Observer::default(),
             stop: Stop::new().map_err(host("create an event descriptor"))?,
         })
     }
@@ -192,6 +204,13 @@ impl Server {
     #[must_use]
     pub fn connected(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.connected)
+    }
+
+    /// Calls `changed` whenever [`Server::connected`] or [`Server::acked_features`] may have changed,
+    /// on the thread that serves: it must not wait. Only the first observer is kept.
+    pub fn observe(&self, changed: impl Fn() + Send + Sync + 'static) {
+        // A second one is a mistake of the caller, and does no harm.
+        let _ = self.observer.set(Box::new(changed));
     }
 
     /// Ends [`Server::serve`].
@@ -228,6 +247,7 @@ impl Server {
             .map_err(host("prepare the socket"))?;
         while let Some(vmm) = self.accept(listener)? {
             self.connected.store(true, Ordering::Relaxed);
+            tell(&self.observer);
             if let Err(error) = self.session(vmm) {
                 log::error!("the session ended: {error}");
             }
@@ -237,6 +257,7 @@ impl Server {
                 self.acked.store(0, Ordering::Relaxed);
                 self.workers.ask_all(|| Control::Reset);
             }
+            tell(&self.observer);
         }
         for worker in &self.workers.0 {
             worker.join();
@@ -318,6 +339,7 @@ impl Server {
             device: Arc::clone(&self.device),
             workers: Arc::clone(&self.workers),
             acked: Arc::clone(&self.acked),
+            observer: Arc::clone(&self.observer),
         });
         let mut daemon = with_workers(&self.workers, || {
             VhostUserDaemon::new(

@@ -17,6 +17,7 @@ use vmm_sys_util::epoll::EventSet;
 
 use crate::device::Device;
 use crate::memory::Memory;
+use crate::server::{Observer, tell};
 use crate::vring::{AtomicMemory, Vring, Workers};
 use crate::worker::Control;
 
@@ -36,6 +37,7 @@ pub(crate) struct Session {
     pub(crate) workers: Arc<Workers>,
     /// Told of the features that the driver took.
     pub(crate) acked: Arc<std::sync::atomic::AtomicU64>,
+    pub(crate) observer: Observer,
 }
 
 impl VhostUserBackend for Session {
@@ -61,6 +63,7 @@ impl VhostUserBackend for Session {
         );
         self.workers
             .ask_all(|| Control::Features(features & !PROTOCOL_FEATURES));
+        tell(&self.observer);
     }
 
     fn protocol_features(&self) -> VhostUserProtocolFeatures {

@@ -36,13 +36,13 @@ pub(super) enum Target {
 }
 
 impl Target {
-    async fn connect(&self) -> zbus::Result<Connection> {
+    pub(super) async fn connect(&self, answer: Duration) -> zbus::Result<Connection> {
         let builder = match self {
             Self::System => zbus::connection::Builder::system()?,
             Self::Session => zbus::connection::Builder::session()?,
             Self::Address(address) => zbus::connection::Builder::address(address.clone())?,
         };
-        builder.method_timeout(ANSWER).build().await
+        builder.method_timeout(answer).build().await
     }
 }
 
@@ -75,7 +75,7 @@ async fn keep(
     let mut wait = first;
     let mut said = false;
     loop {
-        let result = match target.connect().await {
+        let result = match target.connect(ANSWER).await {
             Ok(connection) => {
                 (wait, said) = (first, false);
                 serve(&connection, place, registry, signals).await
@@ -116,6 +116,17 @@ async fn serve(
     let mut present = HashMap::new();
     connection.object_server().at(ROOT, ObjectManager).await?;
     reconcile(connection, registry, &mut present).await?;
+    while registry.is_held() {
+        tokio::select! {
+            message = end.next() => match message {
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Ok(()),
+            },
+            () = registry.wake.notified() => {
+                reconcile(connection, registry, &mut present).await?;
+            }
+        }
+    }
     // The name comes last: who sees it finds all objects. Without flags nobody can take it, and
     // we wait for it where somebody has it.
     let name = place.bus_name();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The interface that every device has: what it is and how it does.
 
-use super::Place;
+use super::{Bus, Place, PropertyChange};
 use crate::sandbox::Sandbox;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -51,6 +51,24 @@ pub trait DeviceInfo: Send + Sync + 'static {
     fn restarts(&self) -> u32;
     /// Counters of each virtqueue, by its index.
     fn statistics(&self) -> Vec<QueueStatistics>;
+}
+
+/// Says that what a device tells about itself may have changed.
+#[derive(Debug, Clone)]
+pub struct DeviceChange(Vec<PropertyChange>);
+
+impl DeviceChange {
+    /// For the properties that are told.
+    pub(crate) fn of(bus: &Bus) -> Result<Self, zbus::zvariant::Error> {
+        let told = ["State", "FeaturesAcknowledged", "Restarts"];
+        let properties = told.map(|name| bus.property("", DEVICE_INTERFACE, name));
+        properties.into_iter().collect::<Result<_, _>>().map(Self)
+    }
+
+    /// The state, the features or the restarts may be others. Never waits.
+    pub fn changed(&self) {
+        self.0.iter().for_each(PropertyChange::changed);
+    }
 }
 
 /// The object's implementation of the interface.

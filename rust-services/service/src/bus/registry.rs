@@ -119,6 +119,8 @@ pub(super) struct Registry {
     signals: mpsc::Sender<Message>,
     signals_out: Mutex<Option<mpsc::Receiver<Message>>>,
     status: AtomicU8,
+    /// The name waits for objects that are still to come.
+    held: AtomicBool,
 }
 
 impl std::fmt::Debug for Registry {
@@ -140,6 +142,7 @@ impl Registry {
             signals,
             signals_out: Mutex::new(Some(signals_out)),
             status: AtomicU8::new(0),
+            held: AtomicBool::new(true),
         };
         registry.set_status(status);
         registry
@@ -163,6 +166,16 @@ impl Registry {
         lock(&self.objects).retain(|(of, _), _| of != path);
         lock(&self.properties).retain(|flag| flag.key.0 != *path);
         self.wake.notify_one();
+    }
+
+    /// All objects are there: the bus name may be taken.
+    pub(super) fn release(&self) {
+        self.held.store(false, Ordering::Release);
+        self.wake.notify_one();
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        self.held.load(Ordering::Acquire)
     }
 
     pub(super) fn objects(&self) -> HashMap<Key, Arc<dyn Object>> {

@@ -4,8 +4,9 @@
 
 use std::sync::Arc;
 
-use agl_virtio_service::bus::may_change;
+use agl_virtio_service::bus::{may_change, typed};
 use zbus::message::Header;
+use zbus::zvariant::Value;
 
 use crate::config::JackConfig;
 use crate::panel::Panel;
@@ -49,10 +50,11 @@ impl JackObject {
     #[zbus(property)]
     async fn set_connected(
         &self,
-        connected: bool,
+        connected: Value<'_>,
         #[zbus(connection)] connection: &zbus::Connection,
         #[zbus(header)] header: Option<Header<'_>>,
     ) -> zbus::Result<()> {
+        let connected = typed("Connected", connected)?;
         may_change(connection, header.as_ref()).await?;
         self.panel.set_jack(self.index, connected);
         self.panel.host_turned();

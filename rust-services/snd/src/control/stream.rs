@@ -4,9 +4,10 @@
 
 use std::sync::Arc;
 
-use agl_virtio_service::bus::may_change;
+use agl_virtio_service::bus::{may_change, typed};
 use zbus::fdo::Error;
 use zbus::message::Header;
+use zbus::zvariant::Value;
 
 use crate::backend::Role;
 use crate::backend::pipe::ServerState;
@@ -121,10 +122,11 @@ impl StreamObject {
     #[zbus(property)]
     async fn set_volume(
         &self,
-        volume: f64,
+        volume: Value<'_>,
         #[zbus(connection)] connection: &zbus::Connection,
         #[zbus(header)] header: Option<Header<'_>>,
     ) -> zbus::Result<()> {
+        let volume: f64 = typed("Volume", volume)?;
         if !(0.0..=1.0).contains(&volume) {
             return Err(refuse("write a volume from 0.0 to 1.0").into());
         }
@@ -163,10 +165,11 @@ impl StreamObject {
     #[zbus(property)]
     async fn set_mute(
         &self,
-        mute: bool,
+        mute: Value<'_>,
         #[zbus(connection)] connection: &zbus::Connection,
         #[zbus(header)] header: Option<Header<'_>>,
     ) -> zbus::Result<()> {
+        let mute = typed("Mute", mute)?;
         self.turn(connection, header.as_ref(), |knobs| {
             knobs.set_mute(mute);
             Ok(())
@@ -190,13 +193,18 @@ impl StreamObject {
     #[zbus(property)]
     async fn set_source(
         &self,
-        source: String,
+        source: Value<'_>,
         #[zbus(connection)] connection: &zbus::Connection,
         #[zbus(header)] header: Option<Header<'_>>,
     ) -> zbus::Result<()> {
+        let source: String = typed("Source", source)?;
         let index = self.sources.iter().position(|known| *known == source);
         let index = index.and_then(|index| u32::try_from(index).ok());
-        let index = index.ok_or_else(|| refuse("write one of the names in Sources"))?;
+        let index = index.ok_or_else(|| match self.direction {
+            Direction::Output => refuse("an output has no sources"),
+            Direction::Input if self.sources.is_empty() => refuse("this input has one source only"),
+            Direction::Input => refuse(&format!("write one of: {}", self.sources.join(", "))),
+        })?;
         self.turn(connection, header.as_ref(), |knobs| {
             knobs.set_source(index);
             Ok(())
@@ -213,22 +221,24 @@ impl StreamObject {
     #[zbus(property)]
     async fn set_role(
         &self,
-        role: String,
+        role: Value<'_>,
         #[zbus(connection)] connection: &zbus::Connection,
         #[zbus(header)] header: Option<Header<'_>>,
     ) -> zbus::Result<()> {
-        let role = Role::from_name(&role)
+        let role = Role::from_name(&typed::<String>("Role", role)?)
             .ok_or_else(|| refuse("write Multimedia, Navigation, Communication or Emergency"))?;
         self.turn(connection, header.as_ref(), |knobs| {
             knobs.set_role(role);
             knobs.set_priority(role.priority());
             Ok(())
         })
-        .await
+        .await?;
+        self.panel.tell(Change::Priority(self.index));
+        Ok(())
     }
 
     /// Which streams it is heard over. Setting a role sets the role's own.
-    #[zbus(property(emits_changed_signal = "false"))]
+    #[zbus(property)]
     fn priority(&self) -> Result<u32, Error> {
         Ok(self.knobs()?.priority())
     }
@@ -236,10 +246,11 @@ impl StreamObject {
     #[zbus(property)]
     async fn set_priority(
         &self,
-        priority: u32,
+        priority: Value<'_>,
         #[zbus(connection)] connection: &zbus::Connection,
         #[zbus(header)] header: Option<Header<'_>>,
     ) -> zbus::Result<()> {
+        let priority: u32 = typed("Priority", priority)?;
         if !(1..=1000).contains(&priority) {
             return Err(refuse("write a priority from 1 to 1000").into());
         }
@@ -259,11 +270,11 @@ impl StreamObject {
     #[zbus(property)]
     async fn set_duck_level(
         &self,
-        level: f64,
+        level: Value<'_>,
         #[zbus(connection)] connection: &zbus::Connection,
         #[zbus(header)] header: Option<Header<'_>>,
     ) -> zbus::Result<()> {
-        let level = centibels(level)?;
+        let level = centibels(typed("DuckLevel", level)?)?;
         self.turn(connection, header.as_ref(), |knobs| {
             knobs.set_duck_level(level);
             Ok(())
@@ -281,11 +292,11 @@ impl StreamObject {
     #[zbus(property)]
     async fn set_duck(
         &self,
-        level: f64,
+        level: Value<'_>,
         #[zbus(connection)] connection: &zbus::Connection,
         #[zbus(header)] header: Option<Header<'_>>,
     ) -> zbus::Result<()> {
-        let level = centibels(level)?;
+        let level = centibels(typed("Duck", level)?)?;
         self.turn(connection, header.as_ref(), |knobs| {
             knobs.set_duck(level);
             Ok(())
