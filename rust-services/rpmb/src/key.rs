@@ -106,7 +106,9 @@ mod tests {
 
     #[test]
     fn a_mac_is_what_another_implementation_says() {
-        let key = Key::new(std::array::from_fn(|at| at as u8));
+        let mut bytes = [0; KEY_SIZE];
+        bytes.iter_mut().zip(0..).for_each(|(byte, at)| *byte = at);
+        let key = Key::new(bytes);
         assert_eq!(hex(&key.sign(&[frame(0xaa)])), OF_ONE);
         assert_eq!(hex(&key.sign(&[frame(0xaa), frame(0xbb)])), OF_TWO);
     }

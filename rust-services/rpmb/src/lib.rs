@@ -12,8 +12,20 @@
 //! blocks change together or not at all on any medium that can write and wait.
 #![deny(unsafe_code)]
 
+#[cfg(feature = "service")]
+pub mod config;
+#[cfg(feature = "service")]
+pub mod control;
+#[cfg(feature = "service")]
+pub mod device;
 pub mod engine;
 pub mod key;
+pub mod mmc;
+#[cfg(feature = "service")]
+pub mod service;
 pub mod statistics;
 pub mod store;
+pub mod tool;
 pub mod wire;
+#[cfg(feature = "service")]
+pub mod worker;

@@ -2,6 +2,15 @@
 
 //! Each answer of the standard, and the order of its checks.
 
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "in a test, a panic is the verdict"
+)]
+
 use super::*;
 use crate::store::{Medium, Shape};
 use std::io;

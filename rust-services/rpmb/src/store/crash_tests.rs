@@ -7,6 +7,15 @@
 //! be torn anywhere, whichever the others are. The store that is opened on each such medium must
 //! hold what was promised, and all of a change or nothing of it. Opening it is cut in the same way.
 
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "in a test, a panic is the verdict"
+)]
+
 use std::io;
 use std::sync::{Arc, Mutex};
 

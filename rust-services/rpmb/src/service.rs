@@ -1,0 +1,324 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The process: its options, its sandbox, its server.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use agl_virtio_service::bus::{DeviceInfo, DeviceState, QueueStatistics};
+use agl_virtio_service::cli::Program;
+use agl_virtio_service::sandbox::{Policy, Role};
+use agl_virtio_service::{Daemon, Exit, ExitReason, Service};
+use virtio_device::stats::DeviceStats;
+use virtio_device::{Options as ServerOptions, Record, Server, ServerError};
+use zeroize::Zeroizing;
+
+use crate::config::{BackendKind, Config, RegionConfig};
+use crate::control;
+use crate::device::RpmbDevice;
+use crate::engine::{Engine, Responder};
+use crate::key::Key;
+use crate::mmc::passthrough::Passthrough;
+use crate::mmc::region::Region;
+use crate::statistics::Statistics;
+use crate::store::{Store, StoreError, open_file, size_of_store};
+use crate::wire::{BLOCK_SIZE, KEY_SIZE};
+use crate::worker::Worker;
+
+/// The service's own options.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Keep key, counter and data in this file, which is made where there is none
+    #[arg(long, value_name = "FILE")]
+    store: Option<PathBuf>,
+
+    /// Capacity in KiB: a multiple of 128, up to 16384
+    #[arg(long, value_name = "KIB")]
+    capacity: Option<u32>,
+}
+
+/// Why the service ends.
+#[derive(Debug, thiserror::Error)]
+pub enum RpmbError {
+    /// The store cannot be used.
+    #[error("{path}: {source}")]
+    Store {
+        /// Where it is.
+        path: PathBuf,
+        /// Why not.
+        source: StoreError,
+    },
+    /// The card cannot be opened.
+    #[error("cannot open {path}: {source}; is it the RPMB partition of an eMMC?")]
+    Card {
+        /// Where it is.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The host's key cannot be used.
+    #[error("the host's key {path}: {source}")]
+    HostKey {
+        /// Where it is.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A server cannot be made or fails.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    /// The host refused something.
+    #[error("cannot {what}: {source}")]
+    Host {
+        /// What was tried.
+        what: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A thread has panicked.
+    #[error("the session thread has panicked; the log says where")]
+    Panicked,
+}
+
+impl ExitReason for RpmbError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Store { .. } | Self::HostKey { .. } => Exit::Config,
+            Self::Card { source, .. } => source.exit(),
+            Self::Server(_) | Self::Host { .. } => Exit::Os,
+            Self::Panicked => Exit::Software,
+        }
+    }
+}
+
+fn host(what: &'static str) -> impl FnOnce(io::Error) -> RpmbError {
+    move |source| RpmbError::Host { what, source }
+}
+
+/// The daemon.
+pub struct Rpmb;
+
+impl Daemon for Rpmb {
+    const TYPE: &'static str = "rpmb";
+    const PROGRAM: Program = Program {
+        name: "agl-virtio-rpmb",
+        version: env!("CARGO_PKG_VERSION"),
+        about: "A replay-protected memory block for a virtual machine (virtio-rpmb over vhost-user)",
+        examples: "  A store of 128 KiB in ./agl-virtio-rpmb/guest.rpmb:\n\
+                   \x20   agl-virtio-rpmb --socket /run/rpmb.sock\n\
+                   \x20 The same, elsewhere and larger:\n\
+                   \x20   agl-virtio-rpmb --socket /run/rpmb.sock --store /var/lib/ivi.rpmb --capacity 1024\n\
+                   \x20 What a guest's file describes, checked and not started:\n\
+                   \x20   agl-virtio-rpmb --config /etc/agl-virtio/ivi.toml --device vault --check",
+    };
+    type Options = Options;
+    type Config = Config;
+    type Error = RpmbError;
+
+    fn configure(options: &Options, config: &mut Config) {
+        if let Some(store) = &options.store {
+            config.path.clone_from(store);
+            config.backend = BackendKind::File;
+            config.region = None;
+        }
+        if let Some(capacity) = options.capacity {
+            config.capacity_kib = capacity;
+        }
+    }
+
+    fn sandbox(config: &Config, policy: &mut Policy) {
+        policy.backend_threads();
+        if let Some(region) = &config.region {
+            policy.read_only(&region.host_key);
+        }
+        match config.backend {
+            BackendKind::Mmc => {
+                policy.read_write(&config.path);
+            }
+            BackendKind::File => {
+                let folder = folder_of(&config.path);
+                // What is not there cannot be allowed.
+                if let Err(error) = std::fs::create_dir_all(folder) {
+                    log::warn!("cannot make the folder {}: {error}", folder.display());
+                }
+                policy.read_write(folder);
+            }
+        }
+    }
+
+    fn serve(service: Service<Config>, config: Config) -> Result<(), RpmbError> {
+        let statistics = Arc::new(Statistics::default());
+        let (backend, responder) = responder(&config, &statistics)?;
+        let sandbox = service.sandbox.clone();
+        // From this thread, which has given up nothing yet that a store needs.
+        let worker = Worker::spawn(responder, move || sandbox.enter(Role::Backend))
+            .map_err(host("start the store's thread"))?;
+        let device = RpmbDevice::new(worker, config.limits(), service.health.worker("rpmb"));
+        let server = Arc::new(server(&service, device)?);
+        if let Err(error) = control::show(&service.bus, backend, config.limits(), &statistics) {
+            log::error!("the store stays off the bus: {error}");
+        }
+        service.show(Arc::new(Info::of(&server)));
+        let session = std::thread::Builder::new()
+            .name("session".to_owned())
+            .spawn(move || session(&service, &server))
+            .map_err(host("start the session's thread"))?;
+        session.join().map_err(|_| RpmbError::Panicked)?
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// What answers the guest, and its name on the bus.
+fn responder(
+    config: &Config,
+    statistics: &Arc<Statistics>,
+) -> Result<(&'static str, Box<dyn Responder>), RpmbError> {
+    let (limits, counted) = (config.limits(), Arc::clone(statistics));
+    let failed = |source| RpmbError::Store {
+        path: config.path.clone(),
+        source,
+    };
+    let (name, store) = match (config.backend, &config.region) {
+        (BackendKind::File, _) => ("file", open_file(&config.path, &config.shape())),
+        (BackendKind::Mmc, Some(region)) => ("mmc-region", open_region(config, region)?),
+        (BackendKind::Mmc, None) => {
+            let card = Box::new(card(&config.path)?);
+            return Ok(("mmc", Box::new(Passthrough::new(card, limits, counted))));
+        }
+    };
+    let store = store.map_err(failed)?;
+    Ok((name, Box::new(Engine::new(store, limits, counted))))
+}
+
+fn card(path: &Path) -> Result<File, RpmbError> {
+    let opened = OpenOptions::new().read(true).write(true).open(path);
+    opened.map_err(|source| RpmbError::Card {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn open_region(
+    config: &Config,
+    region: &RegionConfig,
+) -> Result<Result<Store, StoreError>, RpmbError> {
+    let shape = config.shape();
+    let key = host_key(&region.host_key)?;
+    // Others may read the card; which region it is makes each guest's cover another one.
+    let cover = key.derive(
+        &[
+            b"agl-virtio-rpmb guest key ",
+            &region.first_block.to_be_bytes()[..],
+        ]
+        .concat(),
+    );
+    let blocks = size_of_store(&shape, BLOCK_SIZE as u64)
+        .checked_div(BLOCK_SIZE as u64)
+        .and_then(|blocks| u16::try_from(blocks).ok())
+        .unwrap_or(u16::MAX);
+    let card = Box::new(card(&config.path)?);
+    let medium = Region::new(card, key, region.first_block, blocks);
+    Ok(Store::open(Box::new(medium), &shape, Some(cover)))
+}
+
+fn host_key(path: &Path) -> Result<Key, RpmbError> {
+    let failed = |source| RpmbError::HostKey {
+        path: path.to_owned(),
+        source,
+    };
+    let bytes = Zeroizing::new(std::fs::read(path).map_err(failed)?);
+    let key: [u8; KEY_SIZE] = bytes.as_slice().try_into().map_err(|_| {
+        failed(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("{} bytes, not {KEY_SIZE}", bytes.len()),
+        ))
+    })?;
+    Ok(Key::new(key))
+}
+
+fn server(service: &Service<Config>, device: RpmbDevice) -> Result<Server, RpmbError> {
+    let record = service.record.as_ref().map(|fd| fd.try_clone());
+    let record = record.transpose().map_err(host("take the record"))?;
+    let record = record.map(|fd| Record::open(fd.into()));
+    let sandbox = service.sandbox.clone();
+    let options = ServerOptions {
+        record: record.transpose().map_err(ServerError::from)?,
+        prepare_thread: Arc::new(move |_| sandbox.enter(Role::Queue)),
+    };
+    Ok(Server::new(Arc::new(device), options)?)
+}
+
+/// Speaks vhost-user until the service is asked to end.
+fn session(service: &Service<Config>, server: &Arc<Server>) -> Result<(), RpmbError> {
+    let (asked, stop) = (service.stop.clone(), server.stop_handle());
+    let waiter = std::thread::Builder::new()
+        .name("stop".to_owned())
+        .spawn(move || {
+            let _ = asked.wait(None);
+            stop.stop();
+        });
+    waiter.map_err(host("start a thread"))?;
+    service.sandbox.enter(Role::Session);
+    service.ready();
+    Ok(server.serve(&service.listener)?)
+}
+
+/// What the device tells about itself.
+struct Info {
+    stats: DeviceStats,
+    offered: u64,
+    acked: Arc<AtomicU64>,
+    connected: Arc<AtomicBool>,
+}
+
+impl Info {
+    fn of(server: &Server) -> Self {
+        Self {
+            stats: server.stats(),
+            offered: server.offered_features(),
+            acked: server.acked_features(),
+            connected: server.connected(),
+        }
+    }
+}
+
+impl DeviceInfo for Info {
+    fn state(&self) -> DeviceState {
+        match (
+            self.connected.load(Ordering::Relaxed),
+            self.features_acknowledged(),
+        ) {
+            (false, _) => DeviceState::Waiting,
+            (true, 0) => DeviceState::Connected,
+            (true, _) => DeviceState::Running,
+        }
+    }
+
+    fn features_offered(&self) -> u64 {
+        self.offered
+    }
+
+    fn features_acknowledged(&self) -> u64 {
+        self.acked.load(Ordering::Relaxed)
+    }
+
+    fn restarts(&self) -> u32 {
+        0
+    }
+
+    fn statistics(&self) -> Vec<QueueStatistics> {
+        self.stats
+            .queues()
+            .map(|(_, queue)| QueueStatistics::from(queue.counters()))
+            .collect()
+    }
+}
