@@ -220,6 +220,33 @@ impl Config {
     /// does not find is left out.
     #[must_use]
     pub fn build(&self) -> Platform {
+        match self.backend {
+            BackendKind::Linux => self.assemble(),
+            BackendKind::Sim => {
+                let mut simulated = self.clone();
+                simulated.unbind();
+                simulated.assemble()
+            }
+        }
+    }
+
+    /// Nothing is the host's: nobody would answer for it.
+    fn unbind(&mut self) {
+        for of in &mut self.sensors {
+            of.file = None;
+            of.axes.iter_mut().for_each(|axis| axis.file = None);
+        }
+        for of in &mut self.performance {
+            (of.cpufreq, of.devfreq) = (None, None);
+        }
+        self.powercaps.iter_mut().for_each(|of| of.zone = None);
+        self.power.iter_mut().for_each(|of| of.host = None);
+        self.clocks.iter_mut().for_each(|of| of.host = None);
+        self.resets.iter_mut().for_each(|of| of.host = None);
+        self.voltages.iter_mut().for_each(|of| of.host = None);
+    }
+
+    fn assemble(&self) -> Platform {
         let identity = Identity {
             vendor: self.vendor.clone(),
             sub_vendor: self.sub_vendor.clone(),
@@ -284,6 +311,7 @@ impl Config {
                 groups: self.places(Kind::PinGroup, &spec.groups),
             })
             .collect();
+        platform.bind();
         platform
     }
 
@@ -361,6 +389,7 @@ impl Validate for Config {
             validate_powercap(&format!("powercaps.{place}"), spec, problems);
         }
         self.validate_pins(problems);
+        self.validate_hosts(problems);
     }
 }
 
@@ -494,6 +523,41 @@ impl Config {
             "kind:name of a resource, such as \"clock:lcd\"; kinds are power, performance, \
              clock, sensor, reset, voltage, powercap, pin, pin-group and pin-function",
         );
+    }
+
+    /// What the host's kernel module shows is named as a folder is, and takes the time it takes.
+    fn validate_hosts(&self, problems: &mut Problems) {
+        let power = self.power.iter().map(|of| (&of.host, 0));
+        let clocks = self.clocks.iter().map(|of| (&of.host, of.settle_us));
+        let resets = self.resets.iter().map(|of| (&of.host, 0));
+        let voltages = self.voltages.iter().map(|of| (&of.host, of.settle_us));
+        let all = [
+            (Kind::Power, power.collect::<Vec<_>>()),
+            (Kind::Clock, clocks.collect()),
+            (Kind::Reset, resets.collect()),
+            (Kind::Voltage, voltages.collect()),
+        ];
+        for (kind, of) in all {
+            for (place, (host, settle)) in of.into_iter().enumerate() {
+                let Some(host) = host else { continue };
+                let key = format!("{}.{place}", list(kind));
+                let at = format!("{key}.host");
+                check_name(problems, &at, host);
+                check_file(problems, &at, Some(host));
+                problems.require(
+                    !host.contains('/'),
+                    at,
+                    "it is no name of the kernel module",
+                    "what follows the colon below class/agl-virtio-resource",
+                );
+                problems.require(
+                    settle == 0,
+                    format!("{key}.settle_us"),
+                    "a resource of the host takes the time that it takes",
+                    "settle_us only for simulated ones",
+                );
+            }
+        }
     }
 
     /// Settings are known, groups and functions have members, and who sees one sees all of these.
@@ -900,6 +964,22 @@ mod tests {
                 "agents.1",
             ),
             (
+                format!("{clock}rates = [1]\nhost = \"a/b\""),
+                "clocks.0.host",
+            ),
+            (
+                format!("{clock}rates = [1]\nhost = \"b\"\nsettle_us = 1"),
+                "clocks.0.settle_us",
+            ),
+            (
+                "[[pins]]\nname = \"p\"\nsettings = { pull = 1 }".to_owned(),
+                "pins.0.settings.pull",
+            ),
+            (
+                "[[pin_groups]]\nname = \"g\"\npins = [\"p\"]".to_owned(),
+                "pin_groups.0",
+            ),
+            (
                 "[[groups]]\nmembers = [\"lcd\"]".to_owned(),
                 "groups.0.members.0",
             ),
@@ -907,6 +987,19 @@ mod tests {
         for (text, key) in table {
             let found = faults(&text);
             assert!(found.iter().any(|other| other == key), "{text}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_simulated_platform_leaves_the_host_alone() {
+        let text = "[[sensors]]\nname = \"s\"\nfile = \"class/hwmon/hwmon0/temp1_input\"\n\
+             [[clocks]]\nname = \"c\"\nrates = [1]\nhost = \"lcd\"\n";
+        for (backend, bound) in [("sim", false), ("linux", true)] {
+            let config: Config =
+                toml::from_str(&format!("backend = \"{backend}\"\n{text}")).unwrap();
+            let platform = config.build();
+            assert_eq!(platform.sensors[0].is_bound(), bound);
+            assert_eq!(platform.clocks[0].spec.host.is_some(), bound);
         }
     }
 

@@ -139,7 +139,10 @@ fn describe(platform: &Platform, kind: Kind, index: usize) -> Option<(String, i6
         Kind::Powercap => {
             let of = platform.powercaps.get(index)?;
             (
-                format!("cap {} µW", of.cap()),
+                match of.cap() {
+                    0 => "no cap".to_owned(),
+                    cap => format!("cap {cap} µW"),
+                },
                 of.power(now()).into(),
                 of.wanted_by(),
             )

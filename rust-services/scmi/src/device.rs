@@ -130,6 +130,7 @@ impl Shared {
 
     /// Hands on what the platform has for others than `but`: jobs, events, requests to the host.
     fn settle(&self, mut platform: MutexGuard<'_, Platform>, but: Option<AgentId>) {
+        platform.sync_host();
         let eventful = platform.take_eventful();
         let mut jobs: Vec<Job> = Vec::new();
         platform.take_jobs(&mut jobs);

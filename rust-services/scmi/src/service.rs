@@ -154,6 +154,8 @@ impl Daemon for Scmi {
                 move |result| shared_too.job_done(result),
             );
             shared.use_worker(worker.map_err(host("start the back end's thread"))?);
+            // What guests wanted before a death of the service, the host is told again.
+            shared.change(|_| ());
         }
         let servers = serve_agents(&service, &config.agents(), &shared, own)?;
         control::show(&service.bus, &shared)?;

@@ -185,6 +185,26 @@ fn the_shortest_time_that_anybody_asked_for_is_averaged_over() {
 }
 
 #[test]
+fn a_cap_that_is_switched_off_ends_unless_another_agent_wants_one() {
+    let mut test = PlatformUnderTest::two_agents();
+    assert_eq!(test.ask(POWERCAP, 4, &[0]).1, words(&[15_000_000]));
+    assert_eq!(test.ask(POWERCAP, 5, &[0, 0, 0]).0, OK);
+    assert_eq!(test.ask(POWERCAP, 4, &[0]).1, words(&[0]));
+    assert_eq!(test.ask_as(SECOND, POWERCAP, 5, &[0, 0, 5_000_000]).0, OK);
+    assert_eq!(test.ask(POWERCAP, 4, &[0]).1, words(&[5_000_000]));
+    let highest = |test: &mut PlatformUnderTest| {
+        let seconds = (0..10).map(|second| {
+            test.now = Duration::from_secs(second);
+            word(&test.ask(POWERCAP, 9, &[0]).1, 0)
+        });
+        seconds.max().unwrap()
+    };
+    assert_eq!(highest(&mut test), 5_000_000);
+    test.platform.release(AgentId::new(SECOND), Duration::ZERO);
+    assert!(highest(&mut test) > 9_000_000, "no cap any more");
+}
+
+#[test]
 fn power_that_leaves_a_range_is_told_once_each_time() {
     let mut test = PlatformUnderTest::two_agents();
     // A triangle between 4 and 10 W in 10 s, averaged over 100 ms.

@@ -11,12 +11,14 @@
  *   power    write 1 or 0: runtime resume, suspend
  *   reset    write 1: assert, 0: deassert, 2: pulse
  *   voltage  write µV (0: disable): set and enable the regulator; read: µV
+ *   pins     write 1: take the pins of the state "i2c", 0: give them back
  */
 
 #include <linux/clk.h>
 #include <linux/debugfs.h>
 #include <linux/module.h>
 #include <linux/of.h>
+#include <linux/pinctrl/consumer.h>
 #include <linux/platform_device.h>
 #include <linux/pm_runtime.h>
 #include <linux/regulator/consumer.h>
@@ -30,6 +32,7 @@ struct consumer {
 	struct clk *parents[2];
 	struct reset_control *reset;
 	struct regulator *supply;
+	struct pinctrl *pins;
 	bool clk_on;
 	bool supply_on;
 };
@@ -133,6 +136,27 @@ static int voltage_set(void *data, u64 val)
 }
 DEFINE_DEBUGFS_ATTRIBUTE(voltage_fops, voltage_get, voltage_set, "%llu\n");
 
+static int pins_set(void *data, u64 val)
+{
+	struct consumer *c = data;
+	struct pinctrl *pins;
+
+	if (!val) {
+		if (c->pins)
+			pinctrl_put(c->pins);
+		c->pins = NULL;
+		return 0;
+	}
+	if (c->pins)
+		return 0;
+	pins = pinctrl_get_select(c->dev, "i2c");
+	if (IS_ERR(pins))
+		return PTR_ERR(pins);
+	c->pins = pins;
+	return 0;
+}
+DEFINE_DEBUGFS_ATTRIBUTE(pins_fops, NULL, pins_set, "%llu\n");
+
 static int consumer_probe(struct platform_device *pdev)
 {
 	struct device *dev = &pdev->dev;
@@ -166,6 +190,7 @@ static int consumer_probe(struct platform_device *pdev)
 	debugfs_create_file_unsafe("power", 0200, c->folder, c, &power_fops);
 	debugfs_create_file_unsafe("reset", 0200, c->folder, c, &reset_fops);
 	debugfs_create_file_unsafe("voltage", 0600, c->folder, c, &voltage_fops);
+	debugfs_create_file_unsafe("pins", 0200, c->folder, c, &pins_fops);
 	dev_info(dev, "has all it needs\n");
 	return 0;
 }
@@ -177,6 +202,7 @@ static void consumer_remove(struct platform_device *pdev)
 	debugfs_remove(c->folder);
 	clock_set(c, 0);
 	voltage_set(c, 0);
+	pins_set(c, 0);
 	pm_runtime_disable(&pdev->dev);
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! Resources of the host that Linux shows in sysfs: sensors of IIO and hwmon, frequencies of
-//! cpufreq and devfreq, limits of powercap. Clocks, resets, regulators and power domains have no
-//! such interface; those stay simulated.
+//! cpufreq and devfreq, limits of powercap; and through a kernel module of ours, clocks, resets,
+//! regulators and power domains, for which Linux has no such interface.
 
 use std::collections::HashMap;
 use std::fs;
@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::backend::{Backend, Job, JobResult};
+use crate::backend::{Backend, Job, JobResult, Names, Resources};
 use crate::wire::Status;
 
 /// A sensor's files.
@@ -42,6 +42,8 @@ pub struct Bindings {
     pub performance: Vec<PerformanceFiles>,
     /// Power capping domains: zones below class/powercap.
     pub powercaps: Vec<Option<String>>,
+    /// What the host's kernel module shows.
+    pub resources: Names,
 }
 
 impl Bindings {
@@ -74,6 +76,7 @@ impl Bindings {
                 .iter()
                 .map(|of| of.spec.zone.clone())
                 .collect(),
+            resources: Names::of(platform),
         }
     }
 
@@ -86,6 +89,7 @@ impl Bindings {
                 .iter()
                 .all(|of| *of == PerformanceFiles::Unbound)
             && self.powercaps.iter().all(Option::is_none)
+            && self.resources.is_empty()
     }
 }
 
@@ -96,6 +100,7 @@ pub struct Linux {
     bindings: Bindings,
     /// When a zone's energy was read last, and what it was in µJ.
     energy: HashMap<usize, (Instant, i64)>,
+    resources: Resources,
 }
 
 /// The shortest time between two readings of energy that make a power.
@@ -106,6 +111,7 @@ impl Linux {
     #[must_use]
     pub fn new(root: PathBuf, bindings: Bindings) -> Self {
         Self {
+            resources: Resources::new(&root, bindings.resources.clone()),
             root,
             bindings,
             energy: HashMap::new(),
@@ -207,7 +213,21 @@ impl Backend for Linux {
                 values: self.measure(sensor),
                 ticket,
             },
-            Job::Frequency { domain, khz } => applied(self.set_frequency(domain, khz), "frequency"),
+            Job::Frequency { domain, khz } => set(self.set_frequency(domain, khz), "frequency"),
+            Job::Apply {
+                kind,
+                index,
+                state,
+                ticket,
+            } => JobResult::Applied {
+                kind,
+                index,
+                ticket,
+                result: self.resources.apply(kind, index, state).map_err(|error| {
+                    log::warn!("{} {index} of the host: {error}", kind.word());
+                    Status::HardwareError
+                }),
+            },
             Job::Power { domain, ticket } => JobResult::Power {
                 domain,
                 microwatts: self.power(domain).map_err(|error| {
@@ -216,22 +236,19 @@ impl Backend for Linux {
                 }),
                 ticket,
             },
-            Job::Cap { domain, microwatts } => applied(self.set_cap(domain, microwatts), "cap"),
+            Job::Cap { domain, microwatts } => set(self.set_cap(domain, microwatts), "cap"),
         }
     }
 }
 
-fn applied(result: io::Result<()>, what: &str) -> JobResult {
+fn set(result: io::Result<()>, what: &str) -> JobResult {
     if let Err(error) = &result {
         log::warn!("cannot set a {what}: {error}");
     }
-    JobResult::Applied {
-        ticket: None,
-        result: result.map_err(|_| Status::HardwareError),
-    }
+    JobResult::Set
 }
 
-fn read_number(path: &Path) -> io::Result<i64> {
+pub(super) fn read_number(path: &Path) -> io::Result<i64> {
     let text = fs::read_to_string(path)?;
     let invalid = |_| io::Error::from(io::ErrorKind::InvalidData);
     text.trim().parse().map_err(invalid)
@@ -294,6 +311,7 @@ mod tests {
                 PerformanceFiles::Devfreq("gpu".into()),
             ],
             powercaps: vec![Some("soc:0".into())],
+            resources: Names::default(),
         };
         let linux = Linux::new(root.path().to_owned(), bindings);
         (root, linux)

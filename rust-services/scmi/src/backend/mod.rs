@@ -4,12 +4,14 @@
 //! own; the command that asked waits in its queue meanwhile, and other commands go on.
 
 mod linux;
+mod resources;
 mod worker;
 
 pub use linux::{Bindings, Linux, PerformanceFiles};
+pub use resources::{Names, Resources};
 pub use worker::Worker;
 
-use crate::platform::AgentId;
+use crate::platform::{AgentId, HostState, Kind};
 use crate::wire::Status;
 
 /// Names a command that waits for the back end.
@@ -45,6 +47,17 @@ pub enum Job {
         /// Who waits; nobody where it is watched.
         ticket: Option<Ticket>,
     },
+    /// Bring one of the host's own resources to a state.
+    Apply {
+        /// A clock, power domain, reset or voltage.
+        kind: Kind,
+        /// Which.
+        index: usize,
+        /// How it is to be.
+        state: HostState,
+        /// Who waits.
+        ticket: Option<Ticket>,
+    },
     /// A power capping domain has a new cap.
     Cap {
         /// Which.
@@ -75,12 +88,18 @@ pub enum JobResult {
         /// Who waits.
         ticket: Option<Ticket>,
     },
-    /// A setting was made, or not.
+    /// A frequency or a cap was set, or not.
+    Set,
+    /// One of the host's own resources is as it was to be, or not.
     Applied {
+        /// A clock, power domain, reset or voltage.
+        kind: Kind,
+        /// Which.
+        index: usize,
         /// Who waits.
         ticket: Option<Ticket>,
-        /// Whether it was.
-        result: Result<(), Status>,
+        /// Whether it is; with the rate of a clock, in Hz.
+        result: Result<Option<u64>, Status>,
     },
 }
 

@@ -63,10 +63,18 @@ impl Worker {
                 microwatts: Err(Status::Busy),
                 ticket,
             },
-            Job::Frequency { .. } | Job::Cap { .. } => JobResult::Applied {
-                ticket: None,
+            Job::Apply {
+                kind,
+                index,
+                ticket,
+                ..
+            } => JobResult::Applied {
+                kind,
+                index,
+                ticket,
                 result: Err(Status::Busy),
             },
+            Job::Frequency { .. } | Job::Cap { .. } => JobResult::Set,
         };
         // The thread reads it after the job it is at; it ends only with the process.
         let _ = self.refused.send(refusal);

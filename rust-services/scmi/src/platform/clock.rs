@@ -31,6 +31,9 @@ pub struct ClockSpec {
     pub settle_us: u64,
     /// Duty cycle and phase can be set.
     pub duty_and_phase: bool,
+    /// `linux` back end: the host's own clock of this name, which the kernel module
+    /// agl-virtio-resources shows.
+    pub host: Option<String>,
 }
 
 /// The rates a clock can have.
@@ -145,6 +148,8 @@ pub struct Clock {
     pub(super) duty: Votes<u32>,
     /// In degrees.
     pub(super) phase: Votes<u32>,
+    /// The rate of the host's clock, once the host has told it.
+    pub(super) host_rate: Option<u64>,
 }
 
 impl Clock {
@@ -170,6 +175,7 @@ impl Clock {
             parent_votes: Votes::default(),
             duty: Votes::default(),
             phase: Votes::default(),
+            host_rate: None,
         }
     }
 
@@ -225,6 +231,9 @@ impl Platform {
             let Some(of) = self.clocks.get(clock) else {
                 return 0;
             };
+            if let Some(rate) = of.host_rate {
+                return rate;
+            }
             match (&of.rates, of.parent()) {
                 (Rates::Parent, Some(parent)) => clock = parent,
                 _ => return of.own_rate(),
@@ -306,17 +315,28 @@ impl Platform {
         }
         let requests = of.notify_requests.bits() & !agent.bit();
         self.notify(requests, Kind::Clock, clock, |number| {
-            rate_event(1, agent, number, rate)
+            rate_event(1, agent.number(), number, rate)
         });
         if self.clock_rate(clock) != before {
-            self.announce_rate(agent, clock, DEEPEST);
+            self.announce_rate(agent.number(), clock, DEEPEST);
         }
         self.changed();
         Ok(())
     }
 
-    /// Tells of a new rate, and of those that follow it.
-    fn announce_rate(&mut self, cause: AgentId, clock: usize, depth: usize) {
+    /// The host has told the rate of one of its clocks.
+    pub(super) fn host_rate(&mut self, clock: usize, rate: u64, cause: Option<AgentId>) {
+        let before = self.clock_rate(clock);
+        if let Some(of) = self.clocks.get_mut(clock) {
+            of.host_rate = Some(rate);
+        }
+        if rate != before {
+            self.announce_rate(cause.map_or(0, AgentId::number), clock, DEEPEST);
+        }
+    }
+
+    /// Tells of a new rate, and of those that follow it. The platform itself is agent 0.
+    fn announce_rate(&mut self, cause: u32, clock: usize, depth: usize) {
         let rate = self.clock_rate(clock);
         let Some(of) = self.clocks.get(clock) else {
             return;
@@ -365,7 +385,7 @@ impl Platform {
         }
         of.parent_votes.set(agent, Some(place));
         if self.clock_rate(clock) != before {
-            self.announce_rate(agent, clock, DEEPEST);
+            self.announce_rate(agent.number(), clock, DEEPEST);
         }
         self.changed();
         Ok(())
@@ -412,7 +432,7 @@ impl Platform {
                 of.phase.set(agent, None);
             }
             if self.clock_rate(clock) != before {
-                self.announce_rate(agent, clock, DEEPEST);
+                self.announce_rate(agent.number(), clock, DEEPEST);
             }
         }
     }
@@ -427,8 +447,8 @@ pub enum ClockShape {
     Phase,
 }
 
-fn rate_event(message: u8, cause: AgentId, number: u32, rate: u64) -> Event {
-    let mut event = Event::notification(0x14, message, &[cause.number(), number]);
+fn rate_event(message: u8, cause: u32, number: u32, rate: u64) -> Event {
+    let mut event = Event::notification(0x14, message, &[cause, number]);
     event.put(&rate.to_le_bytes());
     event
 }

@@ -6,6 +6,7 @@
 
 mod agent;
 mod clock;
+mod host;
 mod performance;
 mod pins;
 mod policy;
@@ -24,6 +25,7 @@ use std::time::Duration;
 
 pub use agent::{Agent, AgentId, AgentStatistics, MOST_AGENTS};
 pub use clock::{Clock, ClockShape, ClockSpec, Rates, Rounding};
+pub use host::HostState;
 pub use performance::{Level, Performance, PerformanceSpec};
 pub use pins::{
     PIN_SETTINGS, Pin, PinFunction, PinFunctionSpec, PinGroup, PinGroupSpec, PinSetup, PinSpec,
@@ -87,6 +89,8 @@ pub struct Platform {
     /// Functions that groups of pins can serve.
     pub pin_functions: Vec<PinFunction>,
     later: Vec<Later>,
+    bound: Vec<host::Bound>,
+    pending: Vec<host::Pending>,
     jobs: Vec<Job>,
     next_ticket: u32,
     /// Agents with events that nobody has fetched, one bit each.
@@ -116,6 +120,8 @@ impl Platform {
             pin_groups: Vec::new(),
             pin_functions: Vec::new(),
             later: Vec::new(),
+            bound: Vec::new(),
+            pending: Vec::new(),
             jobs: Vec::new(),
             next_ticket: 0,
             eventful: 0,
@@ -314,11 +320,14 @@ impl Platform {
                 microwatts,
                 ticket,
             } => self.power_measured(domain, microwatts, ticket),
-            JobResult::Applied { ticket, result } => {
-                if let Some(ticket) = ticket {
-                    self.answer(ticket, result, Vec::new());
-                }
-            }
+            // Nobody waits for these: the log has told.
+            JobResult::Set => {}
+            JobResult::Applied {
+                kind,
+                index,
+                ticket,
+                result,
+            } => self.host_applied(kind, index, ticket, result),
         }
     }
 
@@ -333,6 +342,7 @@ impl Platform {
     /// wanted ends.
     pub fn release(&mut self, agent: AgentId, now: Duration) {
         self.later.retain(|later| later.agent != agent);
+        self.forget_pending(agent);
         if let Some(of) = self.agents.get_mut(agent.index()) {
             of.reset();
         }

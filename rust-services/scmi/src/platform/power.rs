@@ -22,6 +22,9 @@ pub struct PowerSpec {
     pub parent: Option<String>,
     /// Is never off.
     pub always_on: bool,
+    /// `linux` back end: the host's own power domain of this name, which the kernel module
+    /// agl-virtio-resources shows.
+    pub host: Option<String>,
 }
 
 /// A power domain.

@@ -87,10 +87,20 @@ impl Powercap {
         }
     }
 
-    /// The cap that holds.
+    /// The cap that holds; 0 where an agent has switched it off and no other wants one.
     #[must_use]
     pub fn cap(&self) -> u32 {
-        self.cap_votes.all().min().unwrap_or(self.spec.max)
+        let lowest = self.cap_votes.all().filter(|cap| *cap > 0).min();
+        let without = self.cap_votes.all().min().unwrap_or(self.spec.max);
+        lowest.unwrap_or(without)
+    }
+
+    /// What it may use.
+    fn most(&self) -> u32 {
+        match self.cap() {
+            0 => u32::MAX,
+            cap => cap,
+        }
     }
 
     /// The time over which power is averaged, in µs.
@@ -106,7 +116,7 @@ impl Powercap {
         let step = Duration::from_micros(self.interval().into())
             .checked_div(SAMPLES)
             .unwrap_or_default();
-        let cap = u64::from(self.cap());
+        let cap = u64::from(self.most());
         let mut at = now;
         let mut sum = 0_u64;
         for _ in 0..SAMPLES {
@@ -160,7 +170,7 @@ impl Powercap {
 }
 
 impl Platform {
-    /// Whether an agent may set a cap.
+    /// Whether an agent may set a cap, or switch it off with 0.
     ///
     /// # Errors
     /// [`Status::Denied`] by right or limits, [`Status::OutOfRange`],
@@ -168,6 +178,15 @@ impl Platform {
     pub fn check_cap(&mut self, agent: AgentId, domain: usize, cap: u32) -> Result<(), Status> {
         let limits = self.may_set(agent, Kind::Powercap, domain)?;
         let spec = &at(&self.powercaps, domain)?.spec;
+        if cap == 0 {
+            // Who may not go beyond a cap may not be without one either.
+            let bounded = limits.max < i64::from(spec.max);
+            return if bounded {
+                Err(self.denied(agent))
+            } else {
+                Ok(())
+            };
+        }
         if !(spec.min..=spec.max).contains(&cap) {
             return Err(Status::OutOfRange);
         }
@@ -204,10 +223,8 @@ impl Platform {
         of.cap_votes.set(cause, vote);
         let (cap, pai, hear) = (of.cap(), of.interval(), of.notify.bits());
         if of.is_bound() && cap != before {
-            self.jobs.push(Job::Cap {
-                domain,
-                microwatts: cap,
-            });
+            let microwatts = if cap == 0 { of.spec.max } else { cap };
+            self.jobs.push(Job::Cap { domain, microwatts });
         }
         if cap != before {
             self.notify(hear, Kind::Powercap, domain, |number| {

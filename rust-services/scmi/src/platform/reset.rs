@@ -15,6 +15,9 @@ pub struct ResetSpec {
     pub name: String,
     /// How long a reset takes, in µs; from 1 on it can be asked for asynchronously.
     pub latency_us: u32,
+    /// `linux` back end: the host's own reset of this name, which the kernel module
+    /// agl-virtio-resources shows.
+    pub host: Option<String>,
 }
 
 /// A reset domain.
@@ -24,6 +27,8 @@ pub struct Reset {
     pub spec: ResetSpec,
     /// How often it was reset.
     pub pulses: u64,
+    /// Of these, those that the platform did by itself, and nobody asserted.
+    pub(super) autonomous: u64,
     /// Who wants to hear of resets.
     pub notify: Votes<()>,
     pub(super) asserted: Votes<()>,
@@ -36,6 +41,7 @@ impl Reset {
         Self {
             spec,
             pulses: 0,
+            autonomous: 0,
             notify: Votes::default(),
             asserted: Votes::default(),
         }
@@ -51,6 +57,13 @@ impl Reset {
 impl Platform {
     /// Resets a domain: the agent may, as was checked when it asked.
     pub(crate) fn pulse(&mut self, cause: AgentId, domain: usize, state: u32) {
+        if let Some(of) = self.resets.get_mut(domain) {
+            of.autonomous = of.autonomous.saturating_add(1);
+        }
+        self.announce_reset(cause, domain, state);
+    }
+
+    fn announce_reset(&mut self, cause: AgentId, domain: usize, state: u32) {
         let Some(of) = self.resets.get_mut(domain) else {
             return;
         };
@@ -76,7 +89,7 @@ impl Platform {
         let was_free = of.asserted.bits() == 0;
         of.asserted.set(agent, asserted.then_some(()));
         if was_free && asserted {
-            self.pulse(agent, domain, 0);
+            self.announce_reset(agent, domain, 0);
         }
         self.changed();
         Ok(())

@@ -265,8 +265,10 @@ impl Platform {
                 codec.word(word)?;
             }
             let at = known.map_or(Duration::ZERO, |later| later.at);
+            let ticket = known.and_then(|later| later.ticket);
             self.later.push(Later {
                 at,
+                ticket,
                 ..later_of(words)?
             });
         }
@@ -340,6 +342,7 @@ fn later_of([agent, header, kind, index, value, respond]: [u64; 6]) -> Option<La
         agent,
         header: Header(low(header)),
         what,
+        ticket: None,
     })
 }
 

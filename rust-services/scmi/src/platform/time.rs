@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use crate::platform::{AgentId, Platform};
+use crate::backend::Ticket;
+use crate::platform::{AgentId, Kind, Platform};
 use crate::wire::{Event, Header, Status};
 
 /// What an asynchronous command does when its time has come.
@@ -60,12 +61,18 @@ pub struct Later {
     pub header: Header,
     /// What it does.
     pub what: Clocked,
+    /// The host is at it; `at` is never then.
+    pub ticket: Option<Ticket>,
 }
 
 impl Platform {
     /// Does all whose time has come.
     pub fn advance(&mut self, now: Duration) {
-        while let Some(place) = self.later.iter().position(|later| later.at <= now) {
+        while let Some(place) = self
+            .later
+            .iter()
+            .position(|later| later.ticket.is_none() && later.at <= now)
+        {
             let later = self.later.remove(place);
             self.finish(later, now);
         }
@@ -76,7 +83,8 @@ impl Platform {
     /// When [`Platform::advance`] is to be called next.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
-        let later = self.later.iter().map(|later| later.at).min();
+        let waiting = self.later.iter().filter(|later| later.ticket.is_none());
+        let later = waiting.map(|later| later.at).min();
         let report = self.next_report();
         [later, report, self.next_power_look()]
             .into_iter()
@@ -85,56 +93,86 @@ impl Platform {
     }
 
     fn finish(&mut self, later: Later, now: Duration) {
-        let Later {
-            agent,
-            header,
-            what,
-            ..
-        } = later;
-        match what {
-            Clocked::Rate {
-                clock,
-                rate,
-                respond,
-            } => {
-                let result = self.vote_rate(agent, clock, rate);
-                if respond {
-                    self.respond_with(agent, header, result, |platform, event| {
-                        event.put_number(platform.number(agent, super::Kind::Clock, clock));
-                        event.put(&platform.clock_rate(clock).to_le_bytes());
-                    });
-                }
+        let agent = later.agent;
+        let result = match later.what {
+            Clocked::Rate { clock, rate, .. } => {
+                self.through_host(agent, Kind::Clock, clock, |platform| {
+                    platform.vote_rate(agent, clock, rate)
+                })
             }
-            Clocked::Reading { sensor } => self.finish_reading(agent, header, sensor, now),
+            Clocked::Reading { sensor } => {
+                return self.finish_reading(agent, later.header, sensor, now);
+            }
             Clocked::Reset { domain, state } => {
-                self.pulse(agent, domain, state);
-                self.respond_with(agent, header, Ok(()), |platform, event| {
-                    event.put_number(platform.number(agent, super::Kind::Reset, domain));
-                });
+                self.through_host(agent, Kind::Reset, domain, |platform| {
+                    platform.pulse(agent, domain, state);
+                    Ok(())
+                })
             }
             Clocked::Voltage { domain, level } => {
-                let result = self.vote_voltage(agent, domain, level);
+                self.through_host(agent, Kind::Voltage, domain, |platform| {
+                    platform.vote_voltage(agent, domain, level)
+                })
+            }
+            Clocked::Cap { domain, cap, .. } => self.vote_cap(agent, domain, cap).map(|()| None),
+        };
+        match result {
+            // It stays among what is under way, and is begun anew should the service die.
+            Ok(Some(ticket)) => self.later.push(Later {
+                at: Duration::MAX,
+                ticket: Some(ticket),
+                ..later
+            }),
+            Ok(None) => self.tell_end(later, Ok(())),
+            Err(status) => self.tell_end(later, Err(status)),
+        }
+    }
+
+    /// The host has done its part of an asynchronous command; whether there is one.
+    pub(super) fn finish_later(&mut self, ticket: Ticket, result: Result<(), Status>) -> bool {
+        let mut all = self.later.iter();
+        let Some(place) = all.position(|later| later.ticket == Some(ticket)) else {
+            return false;
+        };
+        let later = self.later.remove(place);
+        self.tell_end(later, result);
+        true
+    }
+
+    /// Sends the delayed response to an asynchronous command, where one is wanted.
+    fn tell_end(&mut self, later: Later, result: Result<(), Status>) {
+        let Later { agent, header, .. } = later;
+        match later.what {
+            Clocked::Rate { respond: false, .. } | Clocked::Cap { respond: false, .. } => {}
+            Clocked::Reading { .. } => {}
+            Clocked::Rate { clock, .. } => {
                 self.respond_with(agent, header, result, |platform, event| {
-                    event.put_number(platform.number(agent, super::Kind::Voltage, domain));
+                    event.put_number(platform.number(agent, Kind::Clock, clock));
+                    event.put(&platform.clock_rate(clock).to_le_bytes());
+                });
+            }
+            Clocked::Reset { domain, .. } => {
+                self.respond_with(agent, header, result, |platform, event| {
+                    event.put_number(platform.number(agent, Kind::Reset, domain));
+                });
+            }
+            Clocked::Voltage { domain, .. } => {
+                self.respond_with(agent, header, result, |platform, event| {
+                    event.put_number(platform.number(agent, Kind::Voltage, domain));
                     let level = platform.voltages.get(domain).map_or(0, |of| of.level());
                     event.put(&level.to_le_bytes());
                 });
             }
-            Clocked::Cap {
-                domain,
-                cap,
-                respond,
-            } => {
-                let result = self.vote_cap(agent, domain, cap);
-                if respond {
-                    self.respond_with(agent, header, result, |platform, event| {
-                        event.put_number(platform.number(agent, super::Kind::Powercap, domain));
-                        let cap = platform.powercaps.get(domain).map_or(0, |of| of.cap());
-                        event.put(&cap.to_le_bytes());
-                    });
-                }
+            Clocked::Cap { domain, .. } => {
+                self.respond_with(agent, header, result, |platform, event| {
+                    event.put_number(platform.number(agent, Kind::Powercap, domain));
+                    let cap = platform.powercaps.get(domain).map_or(0, |of| of.cap());
+                    event.put(&cap.to_le_bytes());
+                });
             }
         }
+        // Nothing is under way any more, with or without a response.
+        self.changed();
     }
 
     /// Sends the delayed response to a command; `body` follows a success.

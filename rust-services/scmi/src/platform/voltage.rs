@@ -23,6 +23,9 @@ pub struct VoltageSpec {
     pub always_on: bool,
     /// How long a change takes, in µs; from 1 on it can be asked for asynchronously.
     pub settle_us: u64,
+    /// `linux` back end: the host's own regulator of this name, which the kernel module
+    /// agl-virtio-resources shows.
+    pub host: Option<String>,
 }
 
 /// The voltages a domain can have, in µV.

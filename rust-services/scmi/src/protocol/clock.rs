@@ -81,13 +81,13 @@ fn handle(call: &mut Call<'_>, request: Request<'_>, reply: &mut Reply) -> Resul
     match call.header.message() {
         CLOCK_ATTRIBUTES => describe(call, request, reply)?,
         DESCRIBE_RATES => describe_rates(call, request, reply)?,
-        RATE_SET => set_rate(call, request)?,
+        RATE_SET => return set_rate(call, request),
         RATE_GET => {
             let [number] = request.words()?;
             let clock = call.resource(Kind::Clock, number)?;
             reply.u64(call.platform.clock_rate(clock));
         }
-        CONFIG_SET => set_config(call, request)?,
+        CONFIG_SET => return set_config(call, request),
         NAME_GET => {
             let [number] = request.words()?;
             let clock = call.resource(Kind::Clock, number)?;
@@ -118,7 +118,10 @@ fn handle(call: &mut Call<'_>, request: Request<'_>, reply: &mut Reply) -> Resul
                 .platform
                 .policy
                 .resolve(call.from, Kind::Clock, parent)?;
-            call.platform.choose_parent(call.from, clock, parent)?;
+            let from = call.from;
+            return call.change(Kind::Clock, clock, |platform| {
+                platform.choose_parent(from, clock, parent)
+            });
         }
         PARENT_GET => {
             let [number] = request.words()?;
@@ -240,7 +243,7 @@ fn describe_rates(
     Ok(())
 }
 
-fn set_rate(call: &mut Call<'_>, request: Request<'_>) -> Result<(), Status> {
+fn set_rate(call: &mut Call<'_>, request: Request<'_>) -> Result<Outcome, Status> {
     let [flags, number, low, high] = request.words()?;
     let clock = call.resource(Kind::Clock, number)?;
     let known = RATE_ASYNC | RATE_NO_RESPONSE | RATE_ROUND_UP | RATE_ROUND_NEAREST;
@@ -259,7 +262,10 @@ fn set_rate(call: &mut Call<'_>, request: Request<'_>) -> Result<(), Status> {
         .platform
         .possible_rate(call.from, clock, wish, rounding)?;
     if flags & RATE_ASYNC == 0 {
-        return call.platform.vote_rate(call.from, clock, rate);
+        let from = call.from;
+        return call.change(Kind::Clock, clock, |platform| {
+            platform.vote_rate(from, clock, rate)
+        });
     }
     let settle = call
         .platform
@@ -275,10 +281,12 @@ fn set_rate(call: &mut Call<'_>, request: Request<'_>) -> Result<(), Status> {
             rate,
             respond: flags & RATE_NO_RESPONSE == 0,
         },
-    })
+        ticket: None,
+    })?;
+    Ok(Outcome::Done)
 }
 
-fn set_config(call: &mut Call<'_>, request: Request<'_>) -> Result<(), Status> {
+fn set_config(call: &mut Call<'_>, request: Request<'_>) -> Result<Outcome, Status> {
     let [number, attributes, value] = request.words()?;
     let clock = call.resource(Kind::Clock, number)?;
     let (state, kind) = (attributes & 3, attributes >> 16 & 0xff);
@@ -300,10 +308,13 @@ fn set_config(call: &mut Call<'_>, request: Request<'_>) -> Result<(), Status> {
     if let Some(shape) = shape {
         call.platform.shape_clock(call.from, clock, shape, value)?;
     }
-    if let Some(on) = on {
-        call.platform.switch_clock(call.from, clock, on)?;
-    }
-    Ok(())
+    let Some(on) = on else {
+        return Ok(Outcome::Done);
+    };
+    let from = call.from;
+    call.change(Kind::Clock, clock, |platform| {
+        platform.switch_clock(from, clock, on)
+    })
 }
 
 fn get_config(call: &mut Call<'_>, request: Request<'_>, reply: &mut Reply) -> Result<(), Status> {

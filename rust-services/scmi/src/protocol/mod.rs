@@ -160,6 +160,17 @@ impl Call<'_> {
         }
     }
 
+    /// Changes a resource. Where it is the host's, the answer is held until the host has followed.
+    fn change(
+        &mut self,
+        kind: Kind,
+        index: usize,
+        change: impl FnOnce(&mut Platform) -> Result<(), Status>,
+    ) -> Result<Outcome, Status> {
+        let ticket = self.platform.through_host(self.from, kind, index, change)?;
+        Ok(ticket.map_or(Outcome::Done, Outcome::Held))
+    }
+
     fn count(&self, kind: Kind) -> u32 {
         u32::try_from(self.platform.policy.visible(self.from, kind)).unwrap_or(u32::MAX)
     }

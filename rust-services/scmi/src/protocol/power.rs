@@ -61,7 +61,10 @@ fn handle(call: &mut Call<'_>, request: Request<'_>, reply: &mut Reply) -> Resul
             if flag(flags)? {
                 return Err(Status::NotSupported);
             }
-            call.platform.vote_power(call.from, domain, state)?;
+            let from = call.from;
+            return call.change(Kind::Power, domain, |platform| {
+                platform.vote_power(from, domain, state)
+            });
         }
         STATE_GET => {
             let [number] = request.words()?;

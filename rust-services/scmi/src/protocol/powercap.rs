@@ -190,5 +190,6 @@ fn set_cap(call: &mut Call<'_>, request: Request<'_>) -> Result<(), Status> {
             cap,
             respond: flags & CAP_NO_RESPONSE == 0,
         },
+        ticket: None,
     })
 }

@@ -64,7 +64,7 @@ fn handle(call: &mut Call<'_>, request: Request<'_>, reply: &mut Reply) -> Resul
             reply.u32(spec.latency_us);
             reply.short_name(&spec.name);
         }
-        RESET => reset(call, request)?,
+        RESET => return reset(call, request),
         NOTIFY => {
             let [number, enable] = request.words()?;
             let domain = call.resource(Kind::Reset, number)?;
@@ -85,7 +85,7 @@ fn handle(call: &mut Call<'_>, request: Request<'_>, reply: &mut Reply) -> Resul
     Ok(Outcome::Done)
 }
 
-fn reset(call: &mut Call<'_>, request: Request<'_>) -> Result<(), Status> {
+fn reset(call: &mut Call<'_>, request: Request<'_>) -> Result<Outcome, Status> {
     let [number, flags, state] = request.words()?;
     let domain = call.resource(Kind::Reset, number)?;
     // Only the architectural cold reset: there is no implementation-defined one.
@@ -98,13 +98,18 @@ fn reset(call: &mut Call<'_>, request: Request<'_>) -> Result<(), Status> {
         return Err(Status::InvalidParameters);
     }
     call.platform.may_set(call.from, Kind::Reset, domain)?;
+    let from = call.from;
     if !autonomous {
         let asserted = flags & EXPLICIT_ASSERT != 0;
-        return call.platform.assert_reset(call.from, domain, asserted);
+        return call.change(Kind::Reset, domain, |platform| {
+            platform.assert_reset(from, domain, asserted)
+        });
     }
     if !later {
-        call.platform.pulse(call.from, domain, state);
-        return Ok(());
+        return call.change(Kind::Reset, domain, |platform| {
+            platform.pulse(from, domain, state);
+            Ok(())
+        });
     }
     let latency = call
         .platform
@@ -116,5 +121,7 @@ fn reset(call: &mut Call<'_>, request: Request<'_>) -> Result<(), Status> {
         agent: call.from,
         header: call.header,
         what: Clocked::Reset { domain, state },
-    })
+        ticket: None,
+    })?;
+    Ok(Outcome::Done)
 }

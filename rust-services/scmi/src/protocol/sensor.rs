@@ -322,6 +322,7 @@ fn read(call: &mut Call<'_>, request: Request<'_>, reply: &mut Reply) -> Result<
             agent: call.from,
             header: call.header,
             what: Clocked::Reading { sensor: index },
+            ticket: None,
         })?;
         return Ok(Outcome::Done);
     }

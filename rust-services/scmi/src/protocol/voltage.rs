@@ -82,14 +82,17 @@ fn handle(call: &mut Call<'_>, request: Request<'_>, reply: &mut Reply) -> Resul
                 ON => true,
                 _ => return Err(Status::InvalidParameters),
             };
-            call.platform.switch_voltage(call.from, index, on)?;
+            let from = call.from;
+            return call.change(Kind::Voltage, index, |platform| {
+                platform.switch_voltage(from, index, on)
+            });
         }
         CONFIG_GET => {
             let [number] = request.words()?;
             let (_, of) = domain(call, number)?;
             reply.u32(if of.is_on() { ON } else { OFF });
         }
-        LEVEL_SET => set_level(call, request)?,
+        LEVEL_SET => return set_level(call, request),
         LEVEL_GET => {
             let [number] = request.words()?;
             let (_, of) = domain(call, number)?;
@@ -141,7 +144,7 @@ fn describe_levels(
     Ok(())
 }
 
-fn set_level(call: &mut Call<'_>, request: Request<'_>) -> Result<(), Status> {
+fn set_level(call: &mut Call<'_>, request: Request<'_>) -> Result<Outcome, Status> {
     let [number, flags, level] = request.words()?;
     let (domain, of) = domain(call, number)?;
     let settle = of.spec.settle_us;
@@ -149,12 +152,17 @@ fn set_level(call: &mut Call<'_>, request: Request<'_>) -> Result<(), Status> {
     let level = i32::from_le_bytes(level.to_le_bytes());
     call.platform.check_voltage(call.from, domain, level)?;
     if !later {
-        return call.platform.vote_voltage(call.from, domain, level);
+        let from = call.from;
+        return call.change(Kind::Voltage, domain, |platform| {
+            platform.vote_voltage(from, domain, level)
+        });
     }
     call.platform.start_later(Later {
         at: (call.now)().saturating_add(Duration::from_micros(settle)),
         agent: call.from,
         header: call.header,
         what: Clocked::Voltage { domain, level },
-    })
+        ticket: None,
+    })?;
+    Ok(Outcome::Done)
 }
