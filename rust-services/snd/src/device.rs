@@ -9,17 +9,20 @@ use agl_virtio_service::Heartbeat;
 use virtio_device::{Device, QueueSpec, ThreadPlan};
 use zerocopy::IntoBytes;
 
-use crate::backend::channels::Maps;
-use crate::backend::file::FileBackend;
-use crate::backend::runner::{InputRunner, OutputRunner, Prepare};
-use crate::backend::{Backend, BackendError, Pacing, StreamIdentity};
-use crate::config::{AlsaConfig, BackendConfig, GstreamerConfig, SndConfig, StreamConfig};
+use crate::backend::runner::Prepare;
+use crate::backend::{BackendError, StreamIdentity};
+use crate::config::SndConfig;
 use crate::controls::{Control, controls};
 use crate::handler::{Parts, SoundHandler, Watched};
 use crate::panel::{Panel, StreamKnobs};
-use crate::stream::{End, Stream};
+use crate::stream::Stream;
 use crate::topology::{chmap_infos, config_space, pcm_info};
-use crate::wire::{ChmapInfo, Direction, F_CTLS, queue};
+use crate::wire::{F_CTLS, queue};
+
+mod ends;
+
+pub(crate) use ends::backend;
+use ends::{backend_name, end_of, maps_of};
 
 /// Virtio device id of a sound device.
 const ID: u32 = 25;
@@ -118,8 +121,13 @@ impl SoundDevice {
                 index: u32::try_from(index).unwrap_or(u32::MAX),
                 role: settings.role,
             };
-            let (possible, pacing, end) =
-                end_of(settings, &maps_of(config, settings), &identity, prepare)?;
+            let (possible, pacing, end) = end_of(
+                settings,
+                &maps_of(config, settings),
+                identity,
+                &panel,
+                prepare,
+            )?;
             let offer = pcm_info(settings, possible, config.polling);
             if offer.formats.get() == 0 {
                 return Err(DeviceError::Formats {
@@ -165,124 +173,6 @@ impl SoundDevice {
     #[must_use]
     pub fn panel(&self) -> &Arc<Panel> {
         &self.panel
-    }
-}
-
-/// What the null back end takes: everything.
-const EVERY_FORMAT: u64 = u64::MAX;
-
-/// The channel maps that the driver is told of for this stream.
-fn maps_of(config: &SndConfig, settings: &StreamConfig) -> Maps {
-    let maps = chmap_infos(config).into_iter().filter(|map| {
-        map.hda_fn_nid.get() == settings.device && map.direction == settings.direction as u8
-    });
-    let positions = |map: ChmapInfo| {
-        let channels = usize::from(map.channels);
-        map.positions.into_iter().take(channels).collect()
-    };
-    Maps::new(maps.map(positions).collect())
-}
-
-fn end_of(
-    settings: &StreamConfig,
-    maps: &Maps,
-    identity: &StreamIdentity,
-    prepare: &Prepare,
-) -> Result<(u64, Pacing, End), DeviceError> {
-    let made = backend(settings, maps).map_err(|source| DeviceError::Backend {
-        stream: settings.name.clone(),
-        source,
-    })?;
-    let Some(backend) = made else {
-        let pace = matches!(&settings.backend, BackendConfig::Null(null) if null.pace);
-        let pacing = if pace { Pacing::Clock } else { Pacing::AtOnce };
-        return Ok((EVERY_FORMAT, pacing, End::Null));
-    };
-    let pacing = backend.pacing();
-    let name = format!("snd-{}", identity.index);
-    let prepare = Arc::clone(prepare);
-    let end = match settings.direction {
-        Direction::Output => {
-            OutputRunner::spawn(&name, backend.output(identity), pacing, prepare).map(End::Output)
-        }
-        Direction::Input => {
-            InputRunner::spawn(&name, backend.input(identity), pacing, prepare).map(End::Input)
-        }
-    };
-    let end = end.map_err(|source| DeviceError::Thread {
-        stream: settings.name.clone(),
-        source,
-    })?;
-    Ok((backend.formats(), pacing, end))
-}
-
-/// The configured back end; `None` for the one that is nothing.
-///
-/// # Errors
-/// When it is not built in, or its options cannot work.
-pub(crate) fn backend(
-    settings: &StreamConfig,
-    maps: &Maps,
-) -> Result<Option<Box<dyn Backend>>, BackendError> {
-    Ok(match &settings.backend {
-        BackendConfig::Null(_) => None,
-        BackendConfig::File(file) => Some(Box::new(FileBackend {
-            config: file.clone(),
-            sources: settings.source_list(),
-        })),
-        BackendConfig::Alsa(alsa) => Some(alsa_backend(alsa, maps)?),
-        BackendConfig::Gstreamer(pipes) => {
-            Some(gstreamer_backend(pipes, settings.direction, maps)?)
-        }
-    })
-}
-
-#[cfg(feature = "alsa")]
-fn alsa_backend(config: &AlsaConfig, maps: &Maps) -> Result<Box<dyn Backend>, BackendError> {
-    use crate::backend::alsa::Alsa;
-    Ok(Box::new(Alsa::new(
-        config.names(),
-        config.target_ms,
-        maps.clone(),
-    )?))
-}
-
-#[cfg(not(feature = "alsa"))]
-fn alsa_backend(_: &AlsaConfig, _: &Maps) -> Result<Box<dyn Backend>, BackendError> {
-    Err(BackendError::NotBuilt("alsa"))
-}
-
-#[cfg(feature = "gstreamer")]
-fn gstreamer_backend(
-    config: &GstreamerConfig,
-    direction: Direction,
-    maps: &Maps,
-) -> Result<Box<dyn Backend>, BackendError> {
-    use crate::backend::gstreamer::Gstreamer;
-    let texts = config.descriptions();
-    Ok(Box::new(Gstreamer::new(
-        texts,
-        direction,
-        config.latency_ms,
-        maps.clone(),
-    )?))
-}
-
-#[cfg(not(feature = "gstreamer"))]
-fn gstreamer_backend(
-    _: &GstreamerConfig,
-    _: Direction,
-    _: &Maps,
-) -> Result<Box<dyn Backend>, BackendError> {
-    Err(BackendError::NotBuilt("gstreamer"))
-}
-
-fn backend_name(backend: &BackendConfig) -> &'static str {
-    match backend {
-        BackendConfig::File(_) => "file",
-        BackendConfig::Null(_) => "null",
-        BackendConfig::Alsa(_) => "alsa",
-        BackendConfig::Gstreamer(_) => "gstreamer",
     }
 }
 

@@ -107,6 +107,10 @@ impl Backend for Alsa {
         }
     }
 
+    fn passes_role(&self) -> bool {
+        self.pcms.iter().any(|pcm| name::has_role(pcm))
+    }
+
     fn output(&self, stream: &StreamIdentity) -> Box<dyn Output> {
         let name = self.names(stream).into_iter().next().unwrap_or_default();
         Box::new(playback::Playback::new(

@@ -107,6 +107,10 @@ impl Backend for Gstreamer {
         Pacing::Clock
     }
 
+    fn passes_role(&self) -> bool {
+        self.descriptions.iter().any(|text| text.contains("{role}"))
+    }
+
     fn output(&self, stream: &StreamIdentity) -> Box<dyn Output> {
         let description = self
             .of_stream(stream)

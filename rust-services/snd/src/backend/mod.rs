@@ -30,6 +30,7 @@
 pub mod alsa;
 pub mod channels;
 pub mod file;
+pub mod follows_role;
 #[cfg(feature = "gstreamer")]
 pub mod gstreamer;
 pub mod pipe;
@@ -123,7 +124,7 @@ pub struct StreamIdentity {
     pub stream: String,
     /// Index of the stream, as the driver counts.
     pub index: u32,
-    /// Purpose at the start of the service.
+    /// Purpose.
     pub role: Role,
 }
 
@@ -287,9 +288,14 @@ pub trait Backend: Send {
     /// How its clock and the stream's belong together.
     fn pacing(&self) -> Pacing;
 
-    /// The playing side. Called once for an output stream.
+    /// Whether it passes the stream's role on. Its streams are then made anew for another role.
+    fn passes_role(&self) -> bool {
+        false
+    }
+
+    /// The playing side. Called once for an output stream, and again for each role that it gets.
     fn output(&self, stream: &StreamIdentity) -> Box<dyn Output>;
 
-    /// The recording side. Called once for an input stream.
+    /// The recording side. Called as [`Backend::output`].
     fn input(&self, stream: &StreamIdentity) -> Box<dyn Input>;
 }

@@ -9,7 +9,7 @@ use frontend::clients::snd::wire::{Params, request, status};
 use frontend::clients::snd::{RX, SndClient, TX, Transfer};
 use frontend::service_under_test::{Launch, ServiceUnderTest};
 
-use crate::server::PipeWire;
+use crate::server::{PipeWire, wait_for};
 use crate::signal;
 
 /// Streams of the card: one that steps back, and one for which it does.
@@ -67,7 +67,7 @@ impl Driver {
             env!("CARGO_BIN_EXE_agl-virtio-snd"),
             server.path("snd.sock"),
         )
-        .args(["--bus", "none", "--device", "cabin", "--config"])
+        .args(["--bus", &server.bus(), "--device", "cabin", "--config"])
         .args([config]);
         for (name, value) in server.environment() {
             launch = launch.env(name, value);
@@ -81,6 +81,28 @@ impl Driver {
             recorded: Vec::new(),
             _service: service,
         }
+    }
+
+    /// Gives a stream another role over D-Bus.
+    pub(crate) fn set_role(&self, server: &PipeWire, stream: usize, role: &str) {
+        let path = "/org/automotivelinux/Virtio1/guests/ivi/cabin/streams";
+        wait_for("a new role", || {
+            let set = server
+                .command("dbus-send")
+                .arg(format!("--bus={}", server.bus()))
+                .args([
+                    "--print-reply",
+                    "--dest=org.automotivelinux.Virtio1.ivi.cabin",
+                ])
+                .arg(format!("{path}/{stream}"))
+                .arg("org.freedesktop.DBus.Properties.Set")
+                .arg("string:org.automotivelinux.Virtio1.Sound.Stream")
+                .args(["string:Role", &format!("variant:string:{role}")])
+                .output()
+                .unwrap();
+            // It may not be on the bus yet.
+            set.status.success().then_some(())
+        });
     }
 
     /// Frames that came back.

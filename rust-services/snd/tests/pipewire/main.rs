@@ -93,6 +93,37 @@ fn roles_are_seen_in_the_graph_and_music_steps_back_for_an_alarm() {
     panic!("{faults:?}");
 }
 
+#[test]
+fn a_role_that_is_changed_over_dbus_is_seen_in_the_graph_while_the_stream_plays() {
+    let server = PipeWire::start();
+    let mut driver = Driver::start(&server);
+    driver.begin(MUSIC);
+    for role in ["Navigation", "Multimedia"] {
+        driver.set_role(&server, MUSIC, role);
+        wait_for("the role in the graph", || {
+            driver.play_for(0.05);
+            (server.roles() == [role]).then_some(())
+        });
+    }
+    // And it is heard: the tone, in its channels.
+    let recording = server.record();
+    wait_for("the tone", || {
+        driver.play_for(0.5);
+        let frames = recording.so_far();
+        let tail = &frames[frames.len() - 4800..];
+        let [left, right] = [signal::level(tail, 0, 440.0), signal::level(tail, 1, 880.0)];
+        ((left - 0.25).abs() < 0.01 && (right - 0.25).abs() < 0.01).then_some(())
+    });
+    // The next time it is prepared, it has the role from the first frame on.
+    driver.end(MUSIC);
+    driver.set_role(&server, MUSIC, "Communication");
+    driver.begin(MUSIC);
+    wait_for("the role in the graph", || {
+        driver.play_for(0.05);
+        (server.roles() == ["Communication"]).then_some(())
+    });
+}
+
 /// What the ducking of a recording is, or what is wrong with it.
 fn ducking(frames: &[[f32; 2]]) -> Result<String, String> {
     let begin = signal::find(frames).first;

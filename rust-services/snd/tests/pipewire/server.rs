@@ -151,6 +151,11 @@ impl PipeWire {
         self.path("pipewire-0")
     }
 
+    /// The address of the message bus.
+    pub(crate) fn bus(&self) -> String {
+        format!("unix:path={}", self.path("bus").display())
+    }
+
     /// A program that uses this server.
     pub(crate) fn command(&self, program: &str) -> Command {
         command(self.folder.path(), program)

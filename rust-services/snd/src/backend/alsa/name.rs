@@ -2,7 +2,7 @@
 
 //! Names of PCMs: alsa-lib's small language of `name:ARGUMENT=value,…`.
 
-use super::super::{StreamIdentity, placeholder};
+use super::super::{Role, StreamIdentity, placeholder};
 
 /// Says what is wrong with a name that can never be opened.
 pub(super) fn check(pcm: &str) -> Result<(), &'static str> {
@@ -48,6 +48,21 @@ pub(super) fn of_stream(pcm: &str, stream: &StreamIdentity) -> String {
     }
 }
 
+/// Whether the name has the stream's role in it.
+pub(super) fn has_role(pcm: &str) -> bool {
+    let of = |role| {
+        let stream = StreamIdentity {
+            guest: String::new(),
+            device: String::new(),
+            stream: String::new(),
+            index: 0,
+            role,
+        };
+        of_stream(pcm, &stream)
+    };
+    of(Role::Multimedia) != of(Role::Emergency)
+}
+
 /// The same PCM behind the plugin that converts formats, rates and channels. `None` for one where
 /// that is not wanted.
 pub(super) fn converted(name: &str) -> Option<String> {
@@ -60,8 +75,21 @@ pub(super) fn converted(name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::Role;
     use super::*;
+
+    #[test]
+    fn names_that_tell_pipewire_the_role_or_ask_for_it_have_it() {
+        for (pcm, has) in [
+            ("pipewire", true),
+            ("pipewire:NODE=x", true),
+            ("pulse:{role}", true),
+            ("pipewire:ROLE=Game", false),
+            ("default", false),
+            ("hw:0", false),
+        ] {
+            assert_eq!(has_role(pcm), has, "{pcm}");
+        }
+    }
 
     fn stream() -> StreamIdentity {
         StreamIdentity {
