@@ -43,7 +43,7 @@ pub struct CommonArgs {
     pub no_sandbox: bool,
 
     /// Say this much: off, error, warn, info, debug or trace
-    #[arg(long, value_name = "LEVEL", default_value = "info", ignore_case = true)]
+    #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = level)]
     pub log: log::LevelFilter,
 }
 
@@ -160,6 +160,12 @@ pub fn exit_of(error: &clap::Error) -> crate::Exit {
     } else {
         crate::Exit::Ok
     }
+}
+
+/// How much is said.
+fn level(text: &str) -> Result<log::LevelFilter, &'static str> {
+    text.parse()
+        .map_err(|_| "write off, error, warn, info, debug or trace")
 }
 
 #[cfg(test)]

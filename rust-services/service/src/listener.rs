@@ -29,7 +29,9 @@ pub enum ListenError {
     #[error("{0} exists and is no socket: choose another path")]
     NotASocket(PathBuf),
     /// The path cannot be bound.
-    #[error("cannot listen on {path}: {source}; does the folder exist and may we write to it?")]
+    #[error(
+        "cannot listen on {path}: {source}; does the folder exist, may we write to it, and has the path at most 107 characters?"
+    )]
     Bind {
         /// The path of the socket.
         path: PathBuf,

@@ -16,18 +16,15 @@
 //! role = "emergency"
 //! ```
 
-use std::collections::HashSet;
-
-use agl_virtio_service::config::{Problems, Validate};
 use serde::Deserialize;
 
 use crate::backend::Role;
-use crate::backend::channels::Maps;
 use crate::backend::file::{FileConfig, SourceConfig};
 use crate::format::{Format, Rate};
-use crate::policy::{StepBack, VOLUME_MAX};
-use crate::wire::{CHMAP_MAX_POSITIONS, Direction, position};
+use crate::policy::StepBack;
+use crate::wire::Direction;
 
+mod check;
 mod defaults;
 mod servers;
 
@@ -97,7 +94,11 @@ pub struct StreamConfig {
 
 /// Where sound goes to or comes from.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(tag = "type", rename_all = "lowercase")]
+#[serde(
+    tag = "type",
+    rename_all = "lowercase",
+    expecting = "a table such as { type = \"alsa\" }"
+)]
 pub enum BackendConfig {
     /// WAV files.
     File(FileConfig),
@@ -158,133 +159,6 @@ pub struct ChmapConfig {
     pub direction: Direction,
     /// Position of each channel, by the specification's names: `FL`, `FR`, `LFE` …
     pub positions: Vec<String>,
-}
-
-impl Validate for SndConfig {
-    fn validate(&self, problems: &mut Problems) {
-        problems.range("streams", &self.streams.len(), 1..=MOST_STREAMS);
-        problems.range("jacks", &self.jacks.len(), 0..=MOST_JACKS);
-        problems.range("chmaps", &self.chmaps.len(), 0..=MOST_CHMAPS);
-        problems.range("realtime_priority", &self.realtime_priority, 0..=99);
-        let mut names = HashSet::new();
-        for (index, stream) in self.streams.iter().enumerate() {
-            let key = format!("streams.{index}");
-            problems.part(&key, stream);
-            problems.require(
-                names.insert((stream.direction, &stream.name)),
-                format!("{key}.name"),
-                format!(
-                    "another stream of this direction is named {:?}",
-                    stream.name
-                ),
-                "a name of its own, for it names the guest's mixer element",
-            );
-        }
-        for (index, jack) in self.jacks.iter().enumerate() {
-            check_name(problems, &format!("jacks.{index}.name"), &jack.name);
-        }
-        for (index, chmap) in self.chmaps.iter().enumerate() {
-            problems.part(&format!("chmaps.{index}"), chmap);
-        }
-    }
-}
-
-impl Validate for StreamConfig {
-    fn validate(&self, problems: &mut Problems) {
-        check_name(problems, "name", &self.name);
-        problems.range("channels_min", &self.channels_min, 1..=8);
-        problems.range(
-            "channels_max",
-            &self.channels_max,
-            self.channels_min.max(1)..=8,
-        );
-        problems.range("volume", &self.volume, 0..=VOLUME_MAX);
-        problems.range("duck_level", &self.duck_level, -60.0..=0.0);
-        if let Some(priority) = &self.priority {
-            problems.range("priority", priority, 1..=1000);
-        }
-        for (index, hertz) in self.rates.iter().enumerate() {
-            problems.require(
-                Rate::from_hertz(*hertz).is_some(),
-                format!("rates.{index}"),
-                format!("{hertz} Hz is no rate of the specification"),
-                Rate::all()
-                    .map(|rate| rate.hertz().to_string())
-                    .collect::<Vec<_>>()
-                    .join(", "),
-            );
-        }
-        let known = self.rates.is_empty()
-            || self.rate_set().any(Rate::known_before_1_4)
-            || self.rate_set().next().is_none();
-        problems.require(
-            known,
-            "rates",
-            "Linux 7.3 knows neither 12000 nor 24000 Hz and would refuse the whole card",
-            "one more rate beside them, such as 48000",
-        );
-        problems.require(
-            self.direction == Direction::Input || self.sources.is_empty(),
-            "sources",
-            "an output has no sources",
-            "direction = \"input\", or no sources",
-        );
-        for (index, source) in self.sources.iter().enumerate() {
-            check_name(problems, &format!("sources.{index}.name"), &source.name);
-            problems.require(
-                source.tone.is_none() || source.input.is_none(),
-                format!("sources.{index}.tone"),
-                "a source is a file or a tone",
-                "either input or tone",
-            );
-        }
-        match &self.backend {
-            BackendConfig::Alsa(alsa) => alsa.validate(self.sources.len(), problems),
-            BackendConfig::Gstreamer(pipes) => pipes.validate(self.sources.len(), problems),
-            BackendConfig::File(_) | BackendConfig::Null(_) => {}
-        }
-        // A wrong PCM name or pipeline is known before anything is started.
-        if let Err(error) = crate::device::backend(self, &Maps::default()) {
-            problems.require(
-                false,
-                "backend",
-                error.to_string(),
-                "a name that aplay -L lists, or a pipeline that gst-launch-1.0 takes",
-            );
-        }
-        if let BackendConfig::File(file) = &self.backend {
-            problems.require(
-                !file.path.is_empty() && !file.path.ends_with('/'),
-                "backend.path",
-                "this is no file",
-                "a pattern such as \"/var/lib/sound/{guest}-{stream}-{n}.wav\"",
-            );
-        }
-    }
-}
-
-impl Validate for ChmapConfig {
-    fn validate(&self, problems: &mut Problems) {
-        problems.range("positions", &self.positions.len(), 1..=CHMAP_MAX_POSITIONS);
-        for (index, name) in self.positions.iter().enumerate() {
-            problems.require(
-                position::from_name(name).is_some(),
-                format!("positions.{index}"),
-                format!("{name:?} is no channel position"),
-                position::names().join(", "),
-            );
-        }
-    }
-}
-
-fn check_name(problems: &mut Problems, key: &str, name: &str) {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, ' ' | '-' | '_');
-    problems.require(
-        (1..=24).contains(&name.len()) && name.chars().all(allowed) && name.trim() == name,
-        key,
-        format!("{name:?} cannot be a name here"),
-        "1 to 24 letters, digits, spaces, - or _",
-    );
 }
 
 impl StreamConfig {

@@ -15,6 +15,15 @@ pub(super) fn remedy(message: &str) -> String {
             return format!("{name} = …");
         }
     }
+    if message.starts_with("duplicate key") {
+        return "one of the two only".to_owned();
+    }
+    if message.ends_with("map, expected a sequence") {
+        return "[[devices.…]] in double brackets, once for each; or a list: [ …, … ]".to_owned();
+    }
+    if let Some((_, example)) = message.rsplit_once("expected a table such as ") {
+        return example.to_owned();
+    }
     if let Some((_, expected)) = message.rsplit_once("expected ") {
         if let Some(text) = kind(expected.trim()) {
             return text.to_owned();
@@ -53,14 +62,9 @@ fn quoted(message: &str) -> Vec<&str> {
 /// What a Rust type is for a person who writes TOML.
 fn kind(expected: &str) -> Option<&'static str> {
     Some(match expected {
-        "u8" => "a whole number from 0 to 255",
-        "u16" => "a whole number from 0 to 65535",
-        "u32" => "a whole number from 0 to 4294967295",
-        "u64" | "usize" => "a whole number from 0",
-        "i8" => "a whole number from -128 to 127",
-        "i16" => "a whole number from -32768 to 32767",
-        "i32" => "a whole number from -2147483648 to 2147483647",
-        "i64" | "isize" => "a whole number",
+        // How large it may be, says the key's own check: the type's range would mislead.
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number from 0 up",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
         "f32" | "f64" => "a number",
         "a boolean" => "true or false",
         "a string" | "path string" | "a borrowed string" => "text in \"quotes\"",
@@ -94,15 +98,24 @@ mod tests {
             ("missing field `card`", "card = …"),
             (
                 "invalid type: string \"a\", expected u8",
-                "a whole number from 0 to 255",
+                "a whole number from 0 up",
             ),
             (
                 "invalid value: integer `300`, expected u8",
-                "a whole number from 0 to 255",
+                "a whole number from 0 up",
             ),
             (
                 "invalid type: integer `1`, expected a boolean",
                 "true or false",
+            ),
+            ("duplicate key", "one of the two only"),
+            (
+                "invalid type: map, expected a sequence",
+                "[[devices.…]] in double brackets, once for each; or a list: [ …, … ]",
+            ),
+            (
+                "invalid type: string \"alsa\", expected a table such as { type = \"alsa\" }",
+                "{ type = \"alsa\" }",
             ),
             (
                 "unknown variant `navi`, expected `Navigation` or `Multimedia`",

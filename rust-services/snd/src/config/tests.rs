@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-use agl_virtio_service::config::{Selection, read};
+use agl_virtio_service::config::{Problems, Selection, Validate, read};
 
 use super::*;
 
@@ -61,7 +61,7 @@ fn a_file_describes_a_device() {
         [[devices.cabin.streams]]
         name = "Announcements"
         direction = "input"
-        sources = [{ name = "Speech", input = "/usr/share/speech.wav" }]
+        sources = [{ name = "Speech", input = "/dev/null" }]
         backend = { type = "file", repeat = false }
         "#,
     )
@@ -106,6 +106,69 @@ fn what_is_wrong_is_told_with_its_place_and_remedy() {
         ("backend = { type = \"fiel\" }", "fiel", "file"),
         ("volum = 3", "volum", "volume"),
         (
+            "volume = 0.5",
+            "floating point",
+            "a whole number from 0 up",
+        ),
+        ("volume = 101", "101 is out of range", "0 to 100"),
+        (
+            "volume = 1\nvolume = 2",
+            "duplicate key",
+            "one of the two only",
+        ),
+        ("direction = \"playback\"", "playback", "output, input"),
+        ("priority = 0", "0 is out of range", "1 to 1000"),
+        (
+            "backend = \"alsa\"",
+            "a table such as",
+            "{ type = \"alsa\" }",
+        ),
+        (
+            "backend = { type = \"alsa\", pcm = \"\" }",
+            "streams.0.backend.pcm",
+            "aplay -L",
+        ),
+        (
+            "backend = { type = \"gstreamer\", pipeline = \"nosuchsink\" }",
+            "no element nosuchsink",
+            "gst-launch-1.0",
+        ),
+        (
+            "backend = { type = \"file\", pth = \"x\" }",
+            "unknown field `pth`",
+            "path (nearest to pth)",
+        ),
+        (
+            "direction = \"input\"\nbackend = { type = \"file\", input = \"/no.wav\" }",
+            "there is no file /no.wav",
+            "the path of a WAV file",
+        ),
+        (
+            "direction = \"input\"\nsources = [{ name = \"Tone\", tone = 0.0 }]",
+            "0 is out of range",
+            "1 to 24000",
+        ),
+        (
+            "[[devices.cabin.jacks]]\nname = \"H\"\nkind = \"headphone\"\ndevice = 7",
+            "no stream of that direction is on PCM device 7",
+            "the device of a stream: 0",
+        ),
+        (
+            "[[devices.cabin.jacks]]\nname = \"H\"\nkind = \"headphones\"",
+            "headphones",
+            "headphone (nearest to headphones)",
+        ),
+        (
+            "[[devices.cabin.chmaps]]\ndirection = \"input\"\npositions = [\"FL\"]",
+            "no stream of that direction is on PCM device 0",
+            "the device of a stream: 0",
+        ),
+        (
+            "[[devices.cabin.chmaps]]\npositions = [\"FL\", \"FL\"]",
+            "FL is there twice",
+            "another position",
+        ),
+        (
             "[[devices.cabin.streams]]\nname = \"A\"",
             "another stream",
             "a name of its own",
@@ -125,7 +188,12 @@ fn what_is_wrong_is_told_with_its_place_and_remedy() {
         assert!(error.contains("ivi.toml:"), "{line}:\n{error}");
     }
     let error = parse(&format!("{head}streams = []\n")).unwrap_err();
-    assert!(error.contains("0 is out of range"), "{error}");
+    assert!(error.contains("1 to 64 streams, not 0"), "{error}");
+    let error = parse(&format!("{head}[devices.cabin.streams]\nname = \"A\"\n")).unwrap_err();
+    assert!(
+        error.contains("[[devices.…]] in double brackets"),
+        "{error}"
+    );
     let error = parse(&format!("{head}chmaps = [{{ positions = [\"XX\"] }}]\n")).unwrap_err();
     assert!(
         error.contains("no channel position") && error.contains("LFE"),

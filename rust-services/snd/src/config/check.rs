@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! What can be wrong with a sound device's configuration, and what to write instead.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use agl_virtio_service::config::{Problems, Validate};
+
+use super::{
+    BackendConfig, ChmapConfig, MOST_CHMAPS, MOST_JACKS, MOST_STREAMS, SndConfig, StreamConfig,
+};
+use crate::backend::channels::Maps;
+use crate::format::Rate;
+use crate::policy::VOLUME_MAX;
+use crate::wire::{CHMAP_MAX_POSITIONS, Direction, position};
+
+impl Validate for SndConfig {
+    fn validate(&self, problems: &mut Problems) {
+        problems.require(
+            (1..=MOST_STREAMS).contains(&self.streams.len()),
+            "streams",
+            format!(
+                "a card has 1 to {MOST_STREAMS} streams, not {}",
+                self.streams.len()
+            ),
+            "[[devices.NAME.streams]] for each; or leave the key out: then there are three",
+        );
+        problems.range("jacks", &self.jacks.len(), 0..=MOST_JACKS);
+        problems.range("chmaps", &self.chmaps.len(), 0..=MOST_CHMAPS);
+        problems.range("realtime_priority", &self.realtime_priority, 0..=99);
+        let mut names = HashSet::new();
+        for (index, stream) in self.streams.iter().enumerate() {
+            let key = format!("streams.{index}");
+            problems.part(&key, stream);
+            problems.require(
+                names.insert((stream.direction, &stream.name)),
+                format!("{key}.name"),
+                format!(
+                    "another stream of this direction is named {:?}",
+                    stream.name
+                ),
+                "a name of its own, for it names the guest's mixer element",
+            );
+        }
+        for (index, jack) in self.jacks.iter().enumerate() {
+            check_name(problems, &format!("jacks.{index}.name"), &jack.name);
+            let there = self
+                .streams
+                .iter()
+                .any(|stream| stream.device == jack.device);
+            self.check_device(
+                problems,
+                &format!("jacks.{index}.device"),
+                jack.device,
+                there,
+            );
+        }
+        for (index, chmap) in self.chmaps.iter().enumerate() {
+            problems.part(&format!("chmaps.{index}"), chmap);
+            let there = self
+                .streams
+                .iter()
+                .any(|stream| (stream.device, stream.direction) == (chmap.device, chmap.direction));
+            self.check_device(
+                problems,
+                &format!("chmaps.{index}.device"),
+                chmap.device,
+                there,
+            );
+        }
+    }
+}
+
+impl SndConfig {
+    /// What belongs to a PCM device needs a stream there.
+    fn check_device(&self, problems: &mut Problems, key: &str, device: u32, there: bool) {
+        let mut devices: Vec<u32> = self.streams.iter().map(|stream| stream.device).collect();
+        devices.sort_unstable();
+        devices.dedup();
+        let devices: Vec<String> = devices.iter().map(u32::to_string).collect();
+        problems.require(
+            there,
+            key,
+            format!("no stream of that direction is on PCM device {device}"),
+            format!("the device of a stream: {}", devices.join(", ")),
+        );
+    }
+}
+
+impl Validate for StreamConfig {
+    fn validate(&self, problems: &mut Problems) {
+        check_name(problems, "name", &self.name);
+        problems.range("channels_min", &self.channels_min, 1..=8);
+        problems.range(
+            "channels_max",
+            &self.channels_max,
+            self.channels_min.max(1)..=8,
+        );
+        problems.range("volume", &self.volume, 0..=VOLUME_MAX);
+        problems.range("duck_level", &self.duck_level, -60.0..=0.0);
+        if let Some(priority) = &self.priority {
+            problems.range("priority", priority, 1..=1000);
+        }
+        for (index, hertz) in self.rates.iter().enumerate() {
+            problems.require(
+                Rate::from_hertz(*hertz).is_some(),
+                format!("rates.{index}"),
+                format!("{hertz} Hz is no rate of the specification"),
+                Rate::all()
+                    .map(|rate| rate.hertz().to_string())
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            );
+        }
+        let known = self.rates.is_empty()
+            || self.rate_set().any(Rate::known_before_1_4)
+            || self.rate_set().next().is_none();
+        problems.require(
+            known,
+            "rates",
+            "Linux 7.3 knows neither 12000 nor 24000 Hz and would refuse the whole card",
+            "one more rate beside them, such as 48000",
+        );
+        problems.require(
+            self.direction == Direction::Input || self.sources.is_empty(),
+            "sources",
+            "an output has no sources",
+            "direction = \"input\", or no sources",
+        );
+        for (index, source) in self.sources.iter().enumerate() {
+            check_name(problems, &format!("sources.{index}.name"), &source.name);
+            problems.require(
+                source.tone.is_none() || source.input.is_none(),
+                format!("sources.{index}.tone"),
+                "a source is a file or a tone",
+                "either input or tone",
+            );
+            if let Some(hertz) = &source.tone {
+                problems.range(format!("sources.{index}.tone"), hertz, 1.0..=24_000.0);
+            }
+            check_input(
+                problems,
+                &format!("sources.{index}.input"),
+                source.input.as_deref(),
+            );
+        }
+        self.check_backend(problems);
+    }
+}
+
+impl StreamConfig {
+    fn check_backend(&self, problems: &mut Problems) {
+        // A wrong PCM name or pipeline is known before anything is started.
+        let made = crate::device::backend(self, &Maps::default());
+        let mut refused = |key: &str, remedy: &str| {
+            if let Err(error) = &made {
+                problems.add(key, error.to_string(), remedy);
+            }
+        };
+        match &self.backend {
+            BackendConfig::Alsa(alsa) => {
+                let key = if alsa.pcms.is_empty() {
+                    "backend.pcm"
+                } else {
+                    "backend.pcms"
+                };
+                refused(key, "a name that aplay -L lists");
+                alsa.validate(self.sources.len(), problems);
+            }
+            BackendConfig::Gstreamer(pipes) => {
+                let one = pipes.pipelines.is_empty();
+                let key = if one {
+                    "backend.pipeline"
+                } else {
+                    "backend.pipelines"
+                };
+                refused(key, "a pipeline that gst-launch-1.0 takes");
+                pipes.validate(self.sources.len(), problems);
+            }
+            BackendConfig::File(file) => {
+                problems.require(
+                    !file.path.is_empty() && !file.path.ends_with('/'),
+                    "backend.path",
+                    "this is no file",
+                    "a pattern such as \"/var/lib/sound/{guest}-{stream}-{n}.wav\"",
+                );
+                let input = file.input.as_deref();
+                check_input(problems, "backend.input", input.filter(|_| self.is_input()));
+            }
+            BackendConfig::Null(_) => {}
+        }
+    }
+
+    fn is_input(&self) -> bool {
+        self.direction == Direction::Input
+    }
+}
+
+/// A file to be recorded is there. One that may not be looked at may still be read.
+fn check_input(problems: &mut Problems, key: &str, input: Option<&Path>) {
+    let Some(input) = input else {
+        return;
+    };
+    let gone = |error: std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+    problems.require(
+        !std::fs::metadata(input).is_err_and(gone),
+        key,
+        format!("there is no file {}", input.display()),
+        "the path of a WAV file",
+    );
+}
+
+impl Validate for ChmapConfig {
+    fn validate(&self, problems: &mut Problems) {
+        problems.range("positions", &self.positions.len(), 1..=CHMAP_MAX_POSITIONS);
+        for (index, name) in self.positions.iter().enumerate() {
+            problems.require(
+                position::from_name(name).is_some(),
+                format!("positions.{index}"),
+                format!("{name:?} is no channel position"),
+                position::names().join(", "),
+            );
+            let before = self.positions.get(..index).unwrap_or_default();
+            problems.require(
+                !before.contains(name) || matches!(name.as_str(), "NONE" | "NA"),
+                format!("positions.{index}"),
+                format!("{name} is there twice"),
+                "another position, or NA",
+            );
+        }
+    }
+}
+
+fn check_name(problems: &mut Problems, key: &str, name: &str) {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, ' ' | '-' | '_');
+    problems.require(
+        (1..=24).contains(&name.len()) && name.chars().all(allowed) && name.trim() == name,
+        key,
+        format!("{name:?} cannot be a name here"),
+        "1 to 24 letters, digits, spaces, - or _",
+    );
+}
