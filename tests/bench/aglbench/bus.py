@@ -120,6 +120,12 @@ class DeviceProxy:
                 raise BusError(f"nobody has the name {self.name}")
             time.sleep(0.002)
 
+    def get(self, part: str, interface: str, name: str) -> str:
+        """A property of a part of the device, as dbus-send writes it."""
+        said = self.bus.call(self.name, f"{self.path}/{part}", "org.freedesktop.DBus.Properties.Get",
+                             f"string:{PREFIX}.{interface}", f"string:{name}")
+        return said.split("variant", 1)[1].strip()
+
     def set(self, part: str, interface: str, name: str, value: str) -> None:
         """Set a property of a part of the device; `value` as dbus-send writes it."""
         self.bus.call(self.name, f"{self.path}/{part}", "org.freedesktop.DBus.Properties.Set",
