@@ -140,12 +140,19 @@ impl SoundHandler {
     fn turn(&mut self, io: &mut Io) {
         let now = nanoseconds(io.now());
         let mut next = self.recovering_until.unwrap_or(u64::MAX);
+        let mut changed = false;
         for (index, stream) in (0..).zip(&mut self.streams) {
+            let before = stream.is_playing();
             stream.run(io, now);
+            changed |= stream.is_playing() != before;
             if stream.take_xrun() {
                 self.events.add(Notice::Xrun(index));
             }
             next = next.min(stream.due().unwrap_or(u64::MAX));
+        }
+        if changed {
+            // Nobody steps back for a stream that has nothing to say.
+            self.regain(RAMP_MS);
         }
         self.events.send(io, &self.panel);
         io.set_deadline((next != u64::MAX).then(|| Duration::from_nanos(next)));

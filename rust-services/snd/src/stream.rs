@@ -154,10 +154,12 @@ impl Stream {
         !self.buffers.is_empty()
     }
 
-    /// Whether frames are played now.
+    /// Whether it is heard: an output that is started, and not out of buffers for so long that it is
+    /// an under-run.
     #[must_use]
     pub fn is_playing(&self) -> bool {
-        self.direction == Direction::Output && self.state.is_running()
+        let silent = matches!(self.motion, Motion::Dry { reported: true, .. });
+        self.direction == Direction::Output && self.state.is_running() && !silent
     }
 
     /// Whether it is started and has no buffer.

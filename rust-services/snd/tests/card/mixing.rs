@@ -105,3 +105,37 @@ fn volume_and_mute_are_heard_while_it_plays() {
     assert!(music.contains(&(LEVEL / 100)));
     assert_eq!(*music.last().unwrap(), 0);
 }
+
+#[test]
+fn nobody_steps_back_for_a_stream_that_has_run_dry() {
+    let mut card = Card::new();
+    // Started, and no buffer at all: it has nothing to say yet.
+    card.prepare(EMERGENCY, &Params::CD_LIKE);
+    card.pcm(request::PCM_START, EMERGENCY);
+    begin(&mut card, MULTIMEDIA);
+    keep_playing(&mut card, &[MULTIMEDIA], 5);
+    let whole = samples(&card.file("Multimedia-1.wav", 1920 * 5));
+    assert!(whole.iter().all(|sample| *sample == LEVEL));
+    // It speaks for 150 ms, and then no more.
+    for _ in 0..15 {
+        card.client().play(EMERGENCY, &flat(1920)).unwrap();
+    }
+    card.client().kick(TX).unwrap();
+    let mut chimes = 0;
+    while chimes < 15 {
+        let transfer = card.client().played(Deadline::patient()).unwrap();
+        assert_eq!(transfer.status, status::OK);
+        if transfer.stream == EMERGENCY {
+            chimes += 1;
+            continue;
+        }
+        card.client().play(MULTIMEDIA, &flat(1920)).unwrap();
+        card.client().kick(TX).unwrap();
+    }
+    keep_playing(&mut card, &[MULTIMEDIA], 15);
+    end(&mut card, MULTIMEDIA);
+    let music = samples(&card.file("Multimedia-1.wav", 1920 * 25));
+    assert!(music.contains(&(LEVEL / 10)), "20 dB down meanwhile");
+    assert_eq!(*music.last().unwrap(), LEVEL, "back although it is started");
+    end(&mut card, EMERGENCY);
+}
