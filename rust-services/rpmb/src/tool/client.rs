@@ -41,6 +41,24 @@ impl Client {
         Self { card }
     }
 
+    /// Sends frames as they are.
+    pub(super) fn send(
+        &mut self,
+        request: &[Frame],
+        answers: usize,
+    ) -> Result<Vec<Frame>, ClientError> {
+        let kind = request.first().map(|frame| frame.req_resp.get());
+        let changes = matches!(
+            kind.and_then(RequestType::of),
+            Some(RequestType::DataWrite | RequestType::ProgramKey)
+        );
+        let mut answer = vec![Frame::default(); answers];
+        let wish = result_read();
+        self.card
+            .exchange(request, changes.then_some(&wish), &mut answer)?;
+        Ok(answer)
+    }
+
     fn ask(
         &mut self,
         kind: RequestType,
@@ -48,11 +66,8 @@ impl Client {
         key: Option<&Key>,
         answers: usize,
     ) -> Result<Vec<Frame>, ClientError> {
-        let mut answer = vec![Frame::default(); answers];
-        let wish = result_read();
         let changes = matches!(kind, RequestType::DataWrite | RequestType::ProgramKey);
-        self.card
-            .exchange(request, changes.then_some(&wish), &mut answer)?;
+        let answer = self.send(request, answers)?;
         for frame in &answer {
             let result = frame.result.get();
             if OpResult::of(result) != Some(OpResult::Ok) {

@@ -11,11 +11,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
+use zerocopy::{FromBytes, IntoBytes};
 use zeroize::Zeroizing;
 
 use crate::key::Key;
 use crate::mmc::Card;
-use crate::wire::{BLOCK_SIZE, KEY_SIZE};
+use crate::wire::{BLOCK_SIZE, FRAME_SIZE, Frame, KEY_SIZE};
 use client::{Client, ClientError};
 use trace::Traced;
 
@@ -89,6 +90,16 @@ enum Command {
         /// File for the data; - for standard output
         data: PathBuf,
     },
+    /// Send frames from a file as they are, and get frames back: for tests and analysis
+    Send {
+        /// How many frames the answer has
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+        answers: u16,
+        /// File with the request: frames of 512 bytes; the wish for a result comes by itself
+        request: PathBuf,
+        /// File for the answer; - for standard output
+        answer: PathBuf,
+    },
 }
 
 fn nonce(text: &str) -> Result<[u8; 16], String> {
@@ -110,6 +121,8 @@ enum ToolError {
     Key { path: PathBuf, len: usize },
     #[error("{path}: {len} bytes are not whole blocks of {BLOCK_SIZE}")]
     Data { path: PathBuf, len: usize },
+    #[error("{path}: {len} bytes are not whole frames of {FRAME_SIZE}")]
+    Frames { path: PathBuf, len: usize },
 }
 
 impl ToolError {
@@ -117,7 +130,7 @@ impl ToolError {
         match self {
             Self::Client(ClientError::Refused(_)) => 1,
             Self::Client(ClientError::Untrusted(_)) => 2,
-            Self::Key { .. } | Self::Data { .. } => 64,
+            Self::Key { .. } | Self::Data { .. } | Self::Frames { .. } => 64,
             Self::Client(ClientError::Device(_)) | Self::File { .. } => 74,
         }
     }
@@ -193,6 +206,23 @@ fn run(arguments: &Arguments) -> Result<String, ToolError> {
             let key = key.as_deref().map(read_key).transpose()?;
             let data = client.read(key.as_ref(), *address, *blocks, *nonce)?;
             write_all(path, &data)?;
+            String::new()
+        }
+        Command::Send {
+            answers,
+            request: path,
+            answer,
+        } => {
+            let bytes = read_all(path)?;
+            let frames = <[Frame]>::ref_from_bytes(&bytes)
+                .ok()
+                .filter(|frames| !frames.is_empty())
+                .ok_or_else(|| ToolError::Frames {
+                    path: path.clone(),
+                    len: bytes.len(),
+                })?;
+            let frames = client.send(frames, (*answers).into())?;
+            write_all(answer, frames.as_bytes())?;
             String::new()
         }
     })
