@@ -321,8 +321,11 @@ pub struct Footprint {
     pub threads: usize,
     /// Memory mappings.
     pub mappings: usize,
-    /// Private resident memory in KiB (smaps_rollup: clean and dirty).
+    /// Private resident memory in KiB (smaps_rollup: clean and dirty). What is clean is private only
+    /// while no other process runs the same program.
     pub private_kib: u64,
+    /// The part of it that was written: what a process has of its own, whoever else runs.
+    pub dirty_kib: u64,
 }
 
 impl Footprint {
@@ -338,16 +341,21 @@ impl Footprint {
                 .map_err(failed)
         };
         let text = |what: &str| fs::read_to_string(format!("/proc/{pid}/{what}")).map_err(failed);
-        let private_kib = text("smaps_rollup")?
-            .lines()
-            .filter(|line| line.starts_with("Private_Clean:") || line.starts_with("Private_Dirty:"))
-            .filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok())
-            .sum();
+        let rollup = text("smaps_rollup")?;
+        let kib = |name: &str| -> u64 {
+            rollup
+                .lines()
+                .filter_map(|line| line.strip_prefix(name)?.split_whitespace().next())
+                .filter_map(|number| number.parse::<u64>().ok())
+                .sum()
+        };
+        let dirty_kib = kib("Private_Dirty:");
         Ok(Self {
             descriptors: count("fd")?,
             threads: count("task")?,
             mappings: text("maps")?.lines().count(),
-            private_kib,
+            private_kib: dirty_kib.saturating_add(kib("Private_Clean:")),
+            dirty_kib,
         })
     }
 }

@@ -142,6 +142,7 @@ class Guest:
     append   further words for the kernel's command line
     files    further files for the guest's file system: name -> content or path
     limit    seconds after which QEMU is ended whatever happens
+    event_idx  whether the services' queues may have VIRTIO_F_EVENT_IDX
     qmp      where QEMU should make one more monitor socket, for somebody else's use
     """
 
@@ -149,6 +150,7 @@ class Guest:
         self, snd: Sequence[str | Path] = (), *, vhost: Sequence[tuple[str, str | Path]] = (), devices: Sequence[str] = (), share: Path | None = None,
         log: Path | None = None, append: str = "", files: dict[str, bytes | Path] | None = None, memory: int = 256,
         cpus: int = 1, limit: float = 600.0, qmp: Path | None = None, controls: bool = True,
+        event_idx: bool = True,
     ):
         self.vhost = [("snd", Path(path)) for path in snd] + [(kind, Path(path)) for kind, path in vhost]
         self.devices = list(devices)
@@ -158,6 +160,7 @@ class Guest:
         self.cpus = cpus
         self.limit = limit
         self.controls = controls
+        self.event_idx = event_idx
         self.extra_qmp = qmp
         # short, for a socket's path has room for 107 characters
         _remove_left_over()
@@ -251,11 +254,7 @@ class Guest:
         """QEMU's command line and the variables it needs."""
         have = pieces()
         program, variables = qemu.command(have.qemu)
-        initrd = self._folder / "initrd"
-        with initrd.open("wb") as out:
-            out.write((have.userland / "userland.cpio").read_bytes())
-            out.write((have.kernel / "modules.cpio").read_bytes())
-            out.write(self._overlay())
+        initrd = self.initrd()
         words = [
             # a bench that is killed takes its QEMU along: `timeout` passes the signal on
             "setpriv", "--pdeathsig", "TERM", "timeout", "-k", "2", str(int(self.limit)), *program,
@@ -276,9 +275,21 @@ class Guest:
             words += ["-qmp", f"unix:{self.extra_qmp},server=on,wait=off"]
         for index, (kind, path) in enumerate(self.vhost):
             words += ["-chardev", f"socket,id=vhost{index},path={path}"]
-            options = f",controls={'on' if self.controls else 'off'}" if kind == "snd" else ""
+            options = f",event_idx={'on' if self.event_idx else 'off'}"
+            if kind == "snd":
+                options += f",controls={'on' if self.controls else 'off'}"
             words += ["-device", f"{FRONT_ENDS[kind]},id=device{index},chardev=vhost{index}{options}"]
         return words + self.devices, variables
+
+    def initrd(self) -> Path:
+        """The guest's first file system, written anew."""
+        have = pieces()
+        initrd = self._folder / "initrd"
+        with initrd.open("wb") as out:
+            out.write((have.userland / "userland.cpio").read_bytes())
+            out.write((have.kernel / "modules.cpio").read_bytes())
+            out.write(self._overlay())
+        return initrd
 
     def _overlay(self) -> bytes:
         """This run's own files for the guest: the scripts of guest/, and what the test gave."""

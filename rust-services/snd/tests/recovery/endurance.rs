@@ -112,7 +112,7 @@ fn come_and_go(service: &ServiceUnderTest, watched: &[u32]) {
             now.descriptors <= before.descriptors
                 && now.threads <= before.threads
                 && now.mappings <= before.mappings + 16
-                && now.private_kib <= before.private_kib + GROWTH
+                && now.dirty_kib <= before.dirty_kib + GROWTH
         };
         let after = settled(*pid, fits);
         println!("process {pid}: {before:?} -> {after:?}");

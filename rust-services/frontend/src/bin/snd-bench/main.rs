@@ -14,6 +14,9 @@ mod callgrind;
 mod distribution;
 mod floor;
 mod footprint;
+mod life;
+mod load;
+mod paced;
 mod pinning;
 mod round_trip;
 mod subject;
@@ -24,10 +27,12 @@ mod workload;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use frontend::Result;
 
+use load::Load;
 use pinning::{Driver, Pinning};
 use subject::{QUIETER, Subject, UNITY};
 use table::{Aim, Row, Table};
@@ -35,6 +40,12 @@ use workload::Workload;
 
 /// Bytes of the playback buffers: 10 ms of stereo, 16 bits, 48 kHz.
 const PERIOD: u32 = 1920;
+/// Frames of those.
+const FRAMES: u64 = 480;
+/// How long a paced stretch of playback is listened to, unless more is asked for.
+const LISTEN: Duration = Duration::from_secs(20);
+/// How often the service is killed.
+const KILLS: usize = 51;
 
 /// Measure a sound service beside its peer.
 #[derive(Debug, Parser)]
@@ -68,6 +79,10 @@ struct Options {
     /// The CPU that both sides of a round trip are pinned to
     #[arg(long, default_value_t = 1)]
     cpu: usize,
+
+    /// Play for so many seconds under load and measure nothing else
+    #[arg(long, value_name = "SECONDS")]
+    endurance: Option<u64>,
 
     /// Write the table here too
     #[arg(long, value_name = "FILE")]
@@ -105,6 +120,9 @@ fn main() -> ExitCode {
 }
 
 fn measure(options: &Options, program: &Path) -> Result<()> {
+    if let Some(seconds) = options.endurance {
+        return endure(options, program, Duration::from_secs(seconds));
+    }
     let ours = Subject::ours(program, &options.ours_args, UNITY)?;
     let peer = options.peer.as_deref().map(Subject::peer).transpose()?;
     let both: Vec<&Subject> = std::iter::once(&ours).chain(&peer).collect();
@@ -114,6 +132,10 @@ fn measure(options: &Options, program: &Path) -> Result<()> {
     counts(options, &both, &mut table)?;
     if options.ours_args.is_empty() {
         gain(options, program, &ours, &mut table)?;
+    }
+    if options.ours_args.is_empty() {
+        lives(options, program, &mut table)?;
+        listen(program, &ours, &mut table)?;
     }
     round_trips(options, &both, &mut table)?;
     table.write(options.markdown.as_deref(), options.json.as_deref())
@@ -140,6 +162,76 @@ fn footprints(options: &Options, both: &[&Subject], table: &mut Table) -> Result
     }
     table.push(row);
     Ok(())
+}
+
+/// How soon the service is back after its death, and others are ducked.
+fn lives(options: &Options, program: &Path, table: &mut Table) -> Result<()> {
+    if let Some(keeper) = &options.keeper {
+        eprintln!("kills …");
+        let times = life::back_after_kills_ms(&Subject::paced(program)?, keeper, KILLS)?;
+        for (name, at) in [("median", KILLS / 2), ("worst", KILLS - 1)] {
+            let name = format!("service killed → serving again, {name} of {KILLS}");
+            let mut row = Row::new(name, "ms", Aim::at_most(500.0, 100.0));
+            row.set("ours", times[at]);
+            table.push(row);
+        }
+    }
+    eprintln!("ducking …");
+    let mut times = (0..options.runs)
+        .map(|_| life::ducked_after_ms(&Subject::paced(program)?))
+        .collect::<Result<Vec<_>>>()?;
+    times.sort_by(f64::total_cmp);
+    let name = "emergency stream starts → others ducked, ramp included";
+    let mut row = Row::new(name, "ms", Aim::at_most(50.0, 10.0));
+    row.set("ours", times[times.len() / 2]);
+    table.push(row);
+    Ok(())
+}
+
+/// How late buffers come back in playback at the sound's own pace, alone and beside a busy guest.
+fn listen(program: &Path, busy: &Subject, table: &mut Table) -> Result<()> {
+    for (name, loaded) in [
+        ("playback, buffer late", false),
+        ("the same beside a second guest under load", true),
+    ] {
+        eprintln!("{name} …");
+        let load = loaded.then(|| Load::start(busy)).transpose()?;
+        let subject = Subject::paced(program)?;
+        let heard = paced::play(&subject.launch().start()?, LISTEN)
+            .map_err(|error| subject.blame(&error))?;
+        drop(load);
+        push_heard(name, &heard, table);
+    }
+    table.note(format!(
+        "Lateness is how much later than the sound's own pace a buffer of 10 ms comes back, with 16 in \
+         flight, over {} s; driver and service in real time, not pinned. The load is a \
+         second guest that sends its own service playback buffers as fast as it can, and a thread per \
+         CPU that copies memory.",
+        LISTEN.as_secs()
+    ));
+    Ok(())
+}
+
+fn push_heard(name: &str, heard: &paced::Heard, table: &mut Table) {
+    table.push_lateness(name, &heard.lateness);
+    let name = format!("{name}: under-runs in {} buffers", heard.periods);
+    let mut row = Row::new(name, "", Aim::at_most(0.0, 0.0));
+    row.set("ours", heard.under_runs as f64);
+    table.push(row);
+}
+
+/// Plays for long under load.
+fn endure(options: &Options, program: &Path, duration: Duration) -> Result<()> {
+    let busy = Subject::ours(program, &[], UNITY)?;
+    let subject = Subject::paced(program)?;
+    let load = Load::start(&busy)?;
+    let heard =
+        paced::play(&subject.launch().start()?, duration).map_err(|error| subject.blame(&error))?;
+    drop(load);
+    let mut table = Table::default();
+    let name = format!("{} s of playback under load", duration.as_secs());
+    push_heard(&name, &heard, &mut table);
+    table.write(options.markdown.as_deref(), options.json.as_deref())
 }
 
 /// What one message costs, in instructions and system calls.

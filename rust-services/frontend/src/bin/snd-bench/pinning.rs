@@ -20,6 +20,16 @@ pub(crate) enum Driver {
     TakesTurns,
 }
 
+/// Raises the calling thread to SCHED_FIFO; whether that is allowed.
+pub(crate) fn raise(priority: &str) -> bool {
+    let me = gettid().as_raw_nonzero().to_string();
+    Command::new("chrt")
+        .args(["--fifo", "--pid", priority, &me])
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
 /// How the present thread runs, and services are to be started.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pinning {
@@ -38,12 +48,7 @@ impl Pinning {
         set.set(cpu);
         sched_setaffinity(None, &set)
             .map_err(|source| Error::Service(format!("cannot run on CPU {cpu}: {source}")))?;
-        let me = gettid().as_raw_nonzero().to_string();
-        let real_time = Command::new("chrt")
-            .args(["--fifo", "--pid", priority, &me])
-            .stderr(Stdio::null())
-            .status()
-            .is_ok_and(|status| status.success());
+        let real_time = raise(priority);
         Ok(Self { cpu, real_time })
     }
 

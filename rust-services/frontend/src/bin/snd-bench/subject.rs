@@ -64,6 +64,20 @@ impl Subject {
         })
     }
 
+    /// Ours as it is without a configuration: paced, and played into files in its folder `out`.
+    pub(crate) fn paced(program: &Path) -> Result<Self> {
+        let folder = folder()?;
+        let out = folder.path().join("out");
+        let args = ["--bus".into(), "none".into(), "--output".into(), out.into()];
+        Ok(Self {
+            name: "ours",
+            program: program.into(),
+            args: args.into(),
+            open: Vec::new(),
+            folder,
+        })
+    }
+
     /// vhost-device-sound with its null back end.
     pub(crate) fn peer(program: &Path) -> Result<Self> {
         Ok(Self {

@@ -133,6 +133,21 @@ impl Table {
         push("max", |run| run.max, Aim::None);
     }
 
+    /// Four rows of how late buffers came back, in µs: less than a period, aimed at a millisecond.
+    pub(crate) fn push_lateness(&mut self, metric: &str, lateness: &Distribution) {
+        let within = Aim::at_most(10_000.0, 1000.0);
+        for (name, figure, aim) in [
+            ("p50", lateness.p50, Aim::None),
+            ("p99", lateness.p99, Aim::None),
+            ("p99.9", lateness.p999, within),
+            ("max", lateness.max, Aim::None),
+        ] {
+            let mut row = Row::new(format!("{metric}, {name}"), "µs", aim);
+            row.set("ours", figure as f64 / 1000.0);
+            self.rows.push(row);
+        }
+    }
+
     pub(crate) fn note(&mut self, note: String) {
         self.notes.push(note);
     }

@@ -35,8 +35,8 @@ pub(crate) struct Sender {
 }
 
 /// A message in guest memory.
-struct Message {
-    segments: Vec<Segment>,
+pub(crate) struct Message {
+    pub(crate) segments: Vec<Segment>,
     status: Buffer,
 }
 
@@ -87,26 +87,41 @@ fn start_stream(client: &mut SndClient) -> Result<()> {
         buffer_bytes: 16 * PERIOD,
         ..Params::CD_LIKE
     };
-    let mut statuses = vec![client.set_params(0, &params)?];
-    for number in [request::PCM_PREPARE, request::PCM_START] {
-        statuses.push(client.pcm(number, 0)?);
+    accepted(client.set_params(0, &params)?)?;
+    ask(client, request::PCM_PREPARE, 0)?;
+    ask(client, request::PCM_START, 0)
+}
+
+/// A request about a stream, which must succeed.
+pub(crate) fn ask(client: &mut SndClient, number: u32, stream: u32) -> Result<()> {
+    accepted(client.pcm(number, stream)?)
+}
+
+/// Whether an answer is OK.
+pub(crate) fn accepted(answer: u32) -> Result<()> {
+    if answer == status::OK {
+        return Ok(());
     }
-    match statuses.iter().all(|&answer| answer == status::OK) {
-        true => Ok(()),
-        false => Err(Error::Service(format!(
-            "a stream does not start: {statuses:#x?}"
-        ))),
-    }
+    Err(Error::Service(format!("a request is refused: {answer:#x}")))
 }
 
 /// One period of a quiet sawtooth for stream 0.
-fn period(client: &SndClient) -> Result<Message> {
+pub(crate) fn period(client: &SndClient) -> Result<Message> {
+    playback(client, 0, |at| (at * 37 % 4000) as i16)
+}
+
+/// One period in which every sample is the same.
+pub(crate) fn level(client: &SndClient, stream: u32, level: i16) -> Result<Message> {
+    playback(client, stream, |_| level)
+}
+
+fn playback(client: &SndClient, stream: u32, sample: impl Fn(u32) -> i16) -> Result<Message> {
     let memory = client.guest().memory();
     let header = memory.alloc(4, 4)?;
-    memory.write(header.addr, &0u32.to_le_bytes())?;
+    memory.write(header.addr, &stream.to_le_bytes())?;
     let data = memory.alloc(PERIOD, 64)?;
     let samples: Vec<u8> = (0..PERIOD / 2)
-        .flat_map(|at| ((at * 37 % 4000) as u16).to_le_bytes())
+        .flat_map(|at| sample(at).to_le_bytes())
         .collect();
     memory.write(data.addr, &samples)?;
     let status = memory.alloc(8, 8)?;
