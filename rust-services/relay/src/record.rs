@@ -42,6 +42,7 @@ const MAGIC_AT: usize = 0;
 const VERSION_AT: usize = 8;
 const PHASE_AT: usize = 12;
 const DEVICE_AT: usize = 16;
+const RESTARTS_AT: usize = 20;
 
 /// Bytes one slot of device settings holds, at most.
 pub const SETTINGS_SIZE: usize = 24 * 1024 - 8;
@@ -218,6 +219,17 @@ impl Record {
         self.store_u32(DEVICE_AT, id);
     }
 
+    /// How often a service has taken over from another one.
+    #[must_use]
+    pub fn restarts(&self) -> u32 {
+        self.load_u32(RESTARTS_AT)
+    }
+
+    /// Counts a service that takes over.
+    pub fn count_restart(&self) {
+        self.store_u32(RESTARTS_AT, self.restarts().saturating_add(1));
+    }
+
     /// The settings that a service saved last, whole; `None` when none ever did.
     #[must_use]
     pub fn settings(&self) -> Option<Vec<u8>> {
@@ -382,6 +394,16 @@ mod tests {
         record.save_settings(b"third").unwrap();
         let again = Record::open(record.file().try_clone().unwrap()).unwrap();
         assert_eq!(again.settings().unwrap(), b"third");
+    }
+
+    #[test]
+    fn restarts_are_counted_beside_the_device() {
+        let record = Record::create().unwrap();
+        record.set_device(25);
+        record.count_restart();
+        record.count_restart();
+        let again = Record::open(record.file().try_clone().unwrap()).unwrap();
+        assert_eq!((again.restarts(), again.device()), (2, 25));
     }
 
     #[test]

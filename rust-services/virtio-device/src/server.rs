@@ -154,7 +154,9 @@ impl Server {
             Some(record) => record,
             None => Record::create()?,
         });
-        claim(&record, &*device)?;
+        if claim(&record, &*device)? {
+            record.count_restart();
+        }
         let stats = DeviceStats::new(device.queues().iter().map(|queue| queue.name));
         let workers = device
             .threads()
@@ -186,6 +188,12 @@ impl Server {
 
     fn record(&self) -> Option<Arc<Record>> {
         self.record.lock().ok().map(|record| Arc::clone(&record))
+    }
+
+    /// How often a service of this device took over from another one, by its record.
+    #[must_use]
+    pub fn restarts(&self) -> u32 {
+        self.record().map_or(0, |record| record.restarts())
     }
 
     /// The features offered to drivers.
@@ -369,8 +377,8 @@ impl Server {
     }
 }
 
-/// Makes a record this device's own.
-fn claim(record: &Record, device: &dyn Device) -> Result<(), ServerError> {
+/// Makes a record this device's own. Returns whether it was so before.
+fn claim(record: &Record, device: &dyn Device) -> Result<bool, ServerError> {
     match record.device() {
         0 => record.set_device(device.id()),
         found if found != device.id() => {
@@ -379,9 +387,9 @@ fn claim(record: &Record, device: &dyn Device) -> Result<(), ServerError> {
                 expected: device.id(),
             });
         }
-        _ => {}
+        _ => return Ok(true),
     }
-    Ok(())
+    Ok(false)
 }
 
 /// A daemon whose thread has ended when it is dropped: nothing it still does comes after the reset.
