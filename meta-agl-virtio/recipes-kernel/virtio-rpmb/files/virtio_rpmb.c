@@ -39,7 +39,7 @@
 #endif
 
 #define VIRTIO_ID_RPMB_DEVICE	28
-#define FRAME_SIZE		512
+#define RPMB_FRAME_SIZE		512
 
 /* The commands of an eMMC that carry frames. */
 #define MMC_READ_FRAMES		18
@@ -138,7 +138,7 @@ virtio_rpmb_request_new(struct virtio_rpmb *rpmb, unsigned int out,
 	request = kzalloc_obj(*request);
 	if (!request)
 		return ERR_PTR(-ENOMEM);
-	request->frames = kcalloc(out + in, FRAME_SIZE, GFP_KERNEL);
+	request->frames = kcalloc(out + in, RPMB_FRAME_SIZE, GFP_KERNEL);
 	if (!request->frames) {
 		kfree(request);
 		return ERR_PTR(-ENOMEM);
@@ -172,7 +172,7 @@ static void virtio_rpmb_interrupt(struct virtqueue *vq)
 		virtqueue_disable_cb(vq);
 		while ((request = virtqueue_get_buf(vq, &len))) {
 			request->written = min_t(unsigned int, len,
-						 request->in * FRAME_SIZE);
+						 request->in * RPMB_FRAME_SIZE);
 			virtio_rpmb_finish(rpmb, request, 0);
 		}
 	} while (!virtqueue_enable_cb(vq));
@@ -194,11 +194,11 @@ static int virtio_rpmb_submit(struct virtio_rpmb *rpmb,
 	/* Each frame in a buffer of its own, as the standard has it. */
 	sg_init_table(out, request->out);
 	for (i = 0; i < request->out; i++)
-		sg_set_buf(&out[i], &request->frames[i], FRAME_SIZE);
+		sg_set_buf(&out[i], &request->frames[i], RPMB_FRAME_SIZE);
 	sg_init_table(in, request->in);
 	for (i = 0; i < request->in; i++)
 		sg_set_buf(&in[i], &request->frames[request->out + i],
-			   FRAME_SIZE);
+			   RPMB_FRAME_SIZE);
 
 	spin_lock_irqsave(&rpmb->lock, flags);
 	if (!rpmb->vdev) {
@@ -261,7 +261,7 @@ static int virtio_rpmb_exchange(struct virtio_rpmb *rpmb,
 	if (request->status)
 		return request->status;
 	/* A device that cannot answer at all gives the buffers back empty. */
-	return request->written < FRAME_SIZE ? -EIO : 0;
+	return request->written < RPMB_FRAME_SIZE ? -EIO : 0;
 }
 
 /*
@@ -308,13 +308,13 @@ static int virtio_rpmb_route_frames(struct device *dev, u8 *req,
 				    unsigned int resp_len)
 {
 	struct virtio_rpmb *rpmb = dev_to_virtio(dev)->priv;
-	unsigned int out = req_len / FRAME_SIZE, in = resp_len / FRAME_SIZE;
+	unsigned int out = req_len / RPMB_FRAME_SIZE, in = resp_len / RPMB_FRAME_SIZE;
 	struct virtio_rpmb_request *request;
 	const struct virtio_rpmb_frame *first;
 	bool wants_result;
 	int err;
 
-	if (!out || !in || req_len % FRAME_SIZE || resp_len % FRAME_SIZE)
+	if (!out || !in || req_len % RPMB_FRAME_SIZE || resp_len % RPMB_FRAME_SIZE)
 		return -EINVAL;
 	first = (const struct virtio_rpmb_frame *)req;
 	switch (be16_to_cpu(first->req_resp)) {
@@ -433,7 +433,7 @@ static int virtio_rpmb_check_sequence(const struct mmc_ioc_cmd *cmds,
 	for (i = 0; i < count; i++) {
 		bool last = i == count - 1;
 
-		if (cmds[i].blksz != FRAME_SIZE || !cmds[i].blocks ||
+		if (cmds[i].blksz != RPMB_FRAME_SIZE || !cmds[i].blocks ||
 		    cmds[i].is_acmd || !cmds[i].write_flag != last ||
 		    cmds[i].opcode != (last ? MMC_READ_FRAMES : MMC_WRITE_FRAMES))
 			return -EINVAL;
@@ -460,14 +460,14 @@ static int virtio_rpmb_sequence(struct virtio_rpmb *rpmb,
 		return PTR_ERR(request);
 	err = -EFAULT;
 	if (copy_from_user(request->frames, u64_to_user_ptr(cmds[0].data_ptr),
-			   out * FRAME_SIZE))
+			   out * RPMB_FRAME_SIZE))
 		goto out_put;
 	virtio_rpmb_fill_in(request);
 	if (wants_result) {
 		struct virtio_rpmb_frame *wish = &request->frames[out];
 
 		if (copy_from_user(wish, u64_to_user_ptr(cmds[1].data_ptr),
-				   FRAME_SIZE))
+				   RPMB_FRAME_SIZE))
 			goto out_put;
 		err = -EINVAL;
 		if (be16_to_cpu(wish->req_resp) != REQUEST_RESULT_READ)
@@ -477,7 +477,7 @@ static int virtio_rpmb_sequence(struct virtio_rpmb *rpmb,
 	err = virtio_rpmb_exchange(rpmb, request);
 	/* What the device did not write is zeros. */
 	if (!err && copy_to_user(u64_to_user_ptr(answer->data_ptr),
-				 virtio_rpmb_answer(request), in * FRAME_SIZE))
+				 virtio_rpmb_answer(request), in * RPMB_FRAME_SIZE))
 		err = -EFAULT;
 out_put:
 	virtio_rpmb_request_put(request);
@@ -562,7 +562,7 @@ static int virtio_rpmb_start(struct virtio_rpmb *rpmb)
 	if (IS_ERR(vq))
 		return PTR_ERR(vq);
 	rpmb->most_frames = min_t(unsigned int, virtqueue_get_vring_size(vq),
-				  MMC_IOC_MAX_BYTES / FRAME_SIZE);
+				  MMC_IOC_MAX_BYTES / RPMB_FRAME_SIZE);
 	virtio_device_ready(rpmb->vdev);
 	spin_lock_irqsave(&rpmb->lock, flags);
 	rpmb->vq = vq;
