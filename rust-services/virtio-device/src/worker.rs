@@ -321,7 +321,7 @@ impl Reactor {
                 ring.remap(&self.io.memory, layout)?;
                 return Ok((ring, Start::Resumed));
             }
-            self.reset();
+            self.renew();
         }
         let record = Arc::clone(self.io.record());
         let mut inflight = Inflight::new(Arc::clone(&record), queue);
@@ -386,6 +386,42 @@ impl Reactor {
                 active.broken = true;
                 let _ = epoll::delete(&self.io.epoll, &active.kick);
             }
+        }
+    }
+
+    /// A reset is found out by a queue that starts after others did. One that the driver had not used
+    /// before looked like a paused one: it is the new driver's, and begins anew where it stands.
+    fn renew(&mut self) {
+        let slots = self.io.slots.iter_mut().map(|slot| match slot {
+            Slot::Running(_) => std::mem::replace(slot, Slot::Idle),
+            Slot::Idle | Slot::Frozen(_) => Slot::Idle,
+        });
+        let started: Vec<Slot> = slots.collect();
+        self.reset();
+        for (queue, slot) in started.into_iter().enumerate() {
+            let Slot::Running(mut active) = slot else {
+                continue;
+            };
+            let layout = active.ring.layout();
+            let begun = Ring::used_idx_in_memory(&self.io.memory, &layout).and_then(|used| {
+                let mut inflight = Inflight::new(Arc::clone(self.io.record()), queue);
+                inflight.clear(layout.size, used);
+                Ring::new(&self.io.memory, layout, used, inflight)
+            });
+            match begun {
+                Ok(ring) => active.ring = ring,
+                Err(broken) => {
+                    log::warn!("queue {queue} cannot begin anew: {broken}");
+                    continue;
+                }
+            }
+            active.broken = false;
+            active.budget = layout.size;
+            if let Some(slot) = self.io.slots.get_mut(queue) {
+                *slot = Slot::Running(active);
+            }
+            self.handler.started(&mut self.io, queue, Start::Fresh);
+            self.handler.kicked(&mut self.io, queue);
         }
     }
 

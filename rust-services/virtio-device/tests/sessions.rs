@@ -48,6 +48,21 @@ fn a_reset_voids_what_the_device_holds() {
 }
 
 #[test]
+fn a_queue_that_was_not_used_works_after_a_reset_that_a_later_queue_tells() {
+    let service = Service::start();
+    let mut guest = service.guest();
+    for _ in 0..3 {
+        // The first queue stands where it began: after the reset it looks as after a pause.
+        hold(&mut guest);
+        guest.reset().unwrap();
+        guest.resume().unwrap();
+    }
+    let chain = hold(&mut guest);
+    assert_eq!(ask(&mut guest, b"x", 1), b"x");
+    assert_eq!(release(&mut guest), [chain]);
+}
+
+#[test]
 fn a_reset_by_message_is_a_reset() {
     let service = Service::start();
     let mut guest = service.guest();
