@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The thread that holds the clock of the buses, and speaks with the host: programs that join a bus
+//! over a socket, and CAN interfaces.
+//!
+//! It sleeps until a frame ends or somebody says something; with nothing on any bus it sleeps for
+//! ever.
+
+mod interface;
+mod program;
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agl_virtio_service::Heartbeat;
+use rustix::event::epoll;
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
+};
+
+pub use interface::{Interface, InterfaceError};
+pub use program::listen;
+
+use crate::network::BusId;
+use crate::shared::{Shared, now};
+use program::Program;
+
+/// Programs of the host at most on all buses.
+const MOST_PROGRAMS: usize = 64;
+/// How soon to try again what an interface had no room for.
+const RETRY: Duration = Duration::from_millis(1);
+
+const WAKE: u64 = 0;
+const TIMER: u64 = 1;
+const STOP: u64 = 2;
+const LISTENERS: u64 = 1 << 32;
+const INTERFACES: u64 = 2 << 32;
+const PROGRAMS: u64 = 3 << 32;
+
+/// The hub, ready to run.
+pub struct Hub {
+    shared: Arc<Shared>,
+    beat: Arc<Heartbeat>,
+    epoll: OwnedFd,
+    timer: OwnedFd,
+    deadline: Option<Duration>,
+    listeners: Vec<(BusId, UnixListener)>,
+    interfaces: Vec<Interface>,
+    programs: Vec<Program>,
+    next_key: u64,
+}
+
+impl Hub {
+    /// A hub for programs that connect to `listeners` and for `interfaces`. It ends when `stop`
+    /// becomes readable.
+    ///
+    /// # Errors
+    /// When there are no descriptors left.
+    pub fn new(
+        shared: Arc<Shared>,
+        beat: Arc<Heartbeat>,
+        stop: impl AsFd,
+        listeners: Vec<(BusId, UnixListener)>,
+        interfaces: Vec<Interface>,
+    ) -> io::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let timer = timerfd_create(
+            TimerfdClockId::Monotonic,
+            TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
+        )?;
+        let hub = Self {
+            shared,
+            beat,
+            epoll,
+            timer,
+            deadline: None,
+            listeners,
+            interfaces,
+            programs: Vec::new(),
+            next_key: PROGRAMS,
+        };
+        hub.watch(hub.shared.hub(), WAKE)?;
+        hub.watch(&hub.timer, TIMER)?;
+        hub.watch(stop, STOP)?;
+        for (place, (_, listener)) in (LISTENERS..).zip(&hub.listeners) {
+            listener.set_nonblocking(true)?;
+            hub.watch(listener, place)?;
+        }
+        for (place, interface) in (INTERFACES..).zip(&hub.interfaces) {
+            hub.watch_both(interface.frames(), place)?;
+            hub.watch(interface.news(), place)?;
+        }
+        Ok(hub)
+    }
+
+    fn watch(&self, fd: impl AsFd, token: u64) -> io::Result<()> {
+        self.watch_for(epoll::EventFlags::IN, fd, token)
+    }
+
+    /// For what is written to as well: also hears when there is room again.
+    fn watch_both(&self, fd: impl AsFd, token: u64) -> io::Result<()> {
+        self.watch_for(epoll::EventFlags::IN | epoll::EventFlags::OUT, fd, token)
+    }
+
+    fn watch_for(&self, flags: epoll::EventFlags, fd: impl AsFd, token: u64) -> io::Result<()> {
+        let data = epoll::EventData::new_u64(token);
+        Ok(epoll::add(
+            &self.epoll,
+            fd,
+            data,
+            flags | epoll::EventFlags::ET,
+        )?)
+    }
+
+    /// Serves until the service is stopped.
+    ///
+    /// # Errors
+    /// When the thread cannot wait any more.
+    pub fn run(mut self) -> io::Result<()> {
+        let mut events = Vec::with_capacity(64);
+        loop {
+            events.clear();
+            let spare = rustix::buffer::spare_capacity(&mut events);
+            match epoll::wait(&self.epoll, spare, None) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            if events.iter().any(|event| event.data.u64() == STOP) {
+                return Ok(());
+            }
+            let beat = Arc::clone(&self.beat);
+            let _turn = beat.turn();
+            for event in &events {
+                match event.data.u64() {
+                    TIMER => self.deadline = None,
+                    token if (LISTENERS..INTERFACES).contains(&token) => self.accept(),
+                    _ => {}
+                }
+            }
+            self.turn();
+        }
+    }
+
+    fn accept(&mut self) {
+        let mut joined = Vec::new();
+        for (bus, listener) in &self.listeners {
+            while let Ok((stream, _)) = listener.accept() {
+                joined.push((*bus, OwnedFd::from(stream)));
+            }
+        }
+        for (bus, socket) in joined {
+            if self.programs.len() >= MOST_PROGRAMS {
+                log::warn!("a program may not join: {MOST_PROGRAMS} are on the buses already");
+                continue;
+            }
+            let key = self.next_key;
+            self.next_key = self.next_key.wrapping_add(1);
+            match Program::new(key, bus, socket) {
+                Ok(program) => match self.watch_both(&program, key) {
+                    Ok(()) => {
+                        self.shared
+                            .change(|network| network.add_host(key, bus, now()));
+                        program.greet();
+                        self.programs.push(program);
+                    }
+                    Err(error) => log::error!("a program may not join: {error}"),
+                },
+                Err(error) => log::error!("a program may not join: {error}"),
+            }
+        }
+    }
+
+    /// Lets time pass and moves what there is to move, however the thread came to wake.
+    fn turn(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        let mut network = shared.network();
+        let until = now();
+        while network.step(until) {
+            // At once: what was noted to have passed is lost if we die before it has.
+            for program in &self.programs {
+                program.tell(&mut network);
+            }
+        }
+        let mut retry = false;
+        for interface in &mut self.interfaces {
+            if interface.exchange(&mut network) {
+                shared.state_changed();
+            }
+            retry |= interface.is_full();
+        }
+        self.programs.retain_mut(|program| {
+            let stays = program.exchange(&mut network);
+            if !stays {
+                network.remove_host(program.key(), now());
+            }
+            stays
+        });
+        let next = network.hub_looks();
+        let retry = retry.then(|| now().saturating_add(RETRY));
+        // What the turn has caused for the hub itself is seen in `next` already, but for frames
+        // that a program sent to another: then it wakes itself once more.
+        shared.settle(network, None);
+        self.set_timer([next, retry].into_iter().flatten().min());
+    }
+
+    fn set_timer(&mut self, at: Option<Duration>) {
+        if at == self.deadline {
+            return;
+        }
+        self.deadline = at;
+        // A zero disarms, so an instant of zero is one nanosecond late.
+        let at = at.map_or(Duration::ZERO, |at| at.max(Duration::from_nanos(1)));
+        let value = Timespec {
+            tv_sec: i64::try_from(at.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(at.subsec_nanos()),
+        };
+        let zero = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let timer = Itimerspec {
+            it_interval: zero,
+            it_value: value,
+        };
+        if let Err(error) = timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &timer) {
+            log::error!("cannot set a timer: {error}");
+        }
+    }
+}

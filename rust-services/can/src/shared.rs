@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! What the threads have in common: the network under one lock, and how each is woken.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use agl_virtio_service::bus::PropertyChange;
+use rustix::event::{EventfdFlags, eventfd};
+use virtio_device::Waker;
+
+use crate::network::{BusOffFlag, ControllerId, Network};
+
+/// Tells a driver that its configuration has changed.
+pub type Notifier = Box<dyn Fn() + Send + Sync>;
+
+/// What all threads have in common.
+pub struct Shared {
+    network: Mutex<Network>,
+    guests: Vec<Guest>,
+    hub: OwnedFd,
+    states: OnceLock<PropertyChange>,
+}
+
+struct Guest {
+    bus_off: BusOffFlag,
+    waker: OnceLock<Waker>,
+    notifier: OnceLock<Notifier>,
+}
+
+impl Shared {
+    /// Shares a network whose controllers are complete.
+    ///
+    /// # Errors
+    /// When there are no descriptors left.
+    pub fn new(network: Network) -> io::Result<Self> {
+        let guests = network.controllers.iter().map(|controller| Guest {
+            bus_off: controller.bus_off_flag(),
+            waker: OnceLock::new(),
+            notifier: OnceLock::new(),
+        });
+        Ok(Self {
+            guests: guests.collect(),
+            network: Mutex::new(network),
+            hub: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            states: OnceLock::new(),
+        })
+    }
+
+    /// The network. Held for one turn of a queue, of the hub, or one request from D-Bus.
+    pub fn network(&self) -> MutexGuard<'_, Network> {
+        // A thread that panicked has lost frames at most; the others go on.
+        self.network.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a controller's configuration says of bus-off.
+    #[must_use]
+    pub fn bus_off(&self, id: ControllerId) -> BusOffFlag {
+        self.guests
+            .get(id.0)
+            .map(|guest| guest.bus_off.clone())
+            .unwrap_or_default()
+    }
+
+    /// How the thread of a controller is woken.
+    pub fn waker(&self, id: ControllerId) -> Option<&OnceLock<Waker>> {
+        self.guests.get(id.0).map(|guest| &guest.waker)
+    }
+
+    /// How the driver of a controller is told that its configuration has changed.
+    pub fn set_notifier(&self, id: ControllerId, notifier: Notifier) {
+        if let Some(guest) = self.guests.get(id.0) {
+            // Set once, before the first session.
+            let _ = guest.notifier.set(notifier);
+        }
+    }
+
+    /// Tells the driver of a controller that its configuration has changed.
+    pub fn notify(&self, id: ControllerId) {
+        if let Some(notifier) = self.guests.get(id.0).and_then(|of| of.notifier.get()) {
+            notifier();
+        }
+        self.state_changed();
+    }
+
+    /// How D-Bus is told that controllers have changed.
+    pub fn set_state_change(&self, change: PropertyChange) {
+        let _ = self.states.set(change);
+    }
+
+    /// Tells D-Bus that a controller or a bus is in another state.
+    pub fn state_changed(&self) {
+        if let Some(change) = self.states.get() {
+            change.changed();
+        }
+    }
+
+    /// What wakes the hub. Watched edge triggered, so nobody reads it.
+    #[must_use]
+    pub fn hub(&self) -> BorrowedFd<'_> {
+        self.hub.as_fd()
+    }
+
+    /// Changes the network from a thread that has no queues.
+    pub fn change<T>(&self, change: impl FnOnce(&mut Network) -> T) -> T {
+        let mut network = self.network();
+        let result = change(&mut network);
+        self.settle(network, None);
+        result
+    }
+
+    /// Gives the lock back and wakes those that have news, but for the one that asks.
+    pub fn settle(&self, mut network: MutexGuard<'_, Network>, but: Option<ControllerId>) {
+        let news = network.take_news();
+        drop(network);
+        let mut waiting = news.controllers;
+        if let Some(bit) = but
+            .and_then(|id| u32::try_from(id.0).ok())
+            .and_then(|place| 1_u64.checked_shl(place))
+        {
+            waiting &= !bit;
+        }
+        for guest in &self.guests {
+            if waiting == 0 {
+                break;
+            }
+            if waiting & 1 != 0 {
+                if let Some(waker) = guest.waker.get() {
+                    waker.wake();
+                }
+            }
+            waiting >>= 1;
+        }
+        if news.hub {
+            // A full counter means that it is awake anyway.
+            let _ = rustix::io::write(&self.hub, &1_u64.to_ne_bytes());
+        }
+    }
+}
+
+/// `CLOCK_MONOTONIC`.
+#[must_use]
+pub fn now() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or(0))
+}
