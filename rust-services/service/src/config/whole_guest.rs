@@ -64,6 +64,12 @@ impl GuestFile {
         &self.file
     }
 
+    /// The text of it.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
     fn reporter(&self) -> Reporter<'_> {
         Reporter {
             file: &self.file,

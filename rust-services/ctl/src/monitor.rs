@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What happens, a line for each change.
+
+use crate::error::CtlError;
+use crate::{say, table};
+use agl_virtio_client::ROOT;
+use agl_virtio_client::zbus::export::ordered_stream::OrderedStreamExt;
+use agl_virtio_client::zbus::zvariant::{ObjectPath, OwnedValue, Value};
+use agl_virtio_client::zbus::{Connection, MatchRule, Message, MessageStream, message};
+use std::collections::HashMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+pub(crate) async fn follow(bus: &Connection, json: bool) -> Result<(), CtlError> {
+    let below = |interface: &'static str| {
+        MatchRule::builder()
+            .msg_type(message::Type::Signal)
+            .interface(interface)
+    };
+    let changes = below("org.freedesktop.DBus.Properties")?
+        .path_namespace(ROOT)?
+        .build();
+    let objects = below("org.freedesktop.DBus.ObjectManager")?
+        .path(ROOT)?
+        .build();
+    let mut changes = MessageStream::for_match_rule(changes, bus, Some(256)).await?;
+    let mut objects = MessageStream::for_match_rule(objects, bus, Some(256)).await?;
+    loop {
+        let message = tokio::select! {
+            message = changes.next() => message,
+            message = objects.next() => message,
+        };
+        match message {
+            Some(Ok(message)) => tell(&message, json)?,
+            Some(Err(error)) => return Err(error.into()),
+            None => return Err(CtlError::Bus("the connection is gone".to_owned())),
+        }
+    }
+}
+
+fn tell(message: &Message, json: bool) -> Result<(), CtlError> {
+    let header = message.header();
+    let member = header
+        .member()
+        .map(|name| name.to_string())
+        .unwrap_or_default();
+    let path = header
+        .path()
+        .map(|path| path.to_string())
+        .unwrap_or_default();
+    let body = message.body();
+    match member.as_str() {
+        "PropertiesChanged" => {
+            type Body = (String, HashMap<String, OwnedValue>, Vec<String>);
+            let Ok((interface, changed, _)) = body.deserialize::<Body>() else {
+                return Ok(());
+            };
+            let mut changed: Vec<(String, OwnedValue)> = changed.into_iter().collect();
+            changed.sort_by(|a, b| a.0.cmp(&b.0));
+            for (name, value) in changed {
+                line(json, &path, &interface, &name, &plain(&value))?;
+            }
+        }
+        "InterfacesAdded" => {
+            type Body<'a> = (ObjectPath<'a>, HashMap<String, HashMap<String, OwnedValue>>);
+            if let Ok((path, interfaces)) = body.deserialize::<Body<'_>>() {
+                for interface in ours(interfaces.keys()) {
+                    line(json, path.as_str(), interface, "", "is there")?;
+                }
+            }
+        }
+        "InterfacesRemoved" => {
+            if let Ok((path, interfaces)) = body.deserialize::<(ObjectPath<'_>, Vec<String>)>() {
+                for interface in ours(interfaces.iter()) {
+                    line(json, path.as_str(), interface, "", "is gone")?;
+                }
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn ours<'a>(interfaces: impl Iterator<Item = &'a String>) -> impl Iterator<Item = &'a String> {
+    interfaces.filter(|name| name.starts_with("org.automotivelinux"))
+}
+
+fn line(json: bool, path: &str, interface: &str, name: &str, value: &str) -> Result<(), CtlError> {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    if json {
+        // A line for each, so that a program can read them as they come.
+        let event = serde_json::json!({
+            "usec": u64::try_from(now.as_micros()).unwrap_or(u64::MAX),
+            "path": path,
+            "interface": interface,
+            "property": name,
+            "value": value,
+        });
+        return say(&format!("{event}\n"));
+    }
+    let seconds = now.as_secs().checked_rem(86_400).unwrap_or(0);
+    let (hours, rest) = (
+        seconds.checked_div(3600),
+        seconds.checked_rem(3600).unwrap_or(0),
+    );
+    let clock = format!(
+        "{:02}:{:02}:{:02}.{:03}",
+        hours.unwrap_or(0),
+        rest.checked_div(60).unwrap_or(0),
+        rest.checked_rem(60).unwrap_or(0),
+        now.subsec_millis()
+    );
+    let short = path.strip_prefix(ROOT).unwrap_or(path);
+    let short = short.strip_prefix("/guests/").unwrap_or(short);
+    let short = if short.is_empty() { "manager" } else { short };
+    let tone = table::Tone::of_state(value);
+    let value = table::paint(value, tone, table::colours());
+    let sign = if name.is_empty() { "" } else { " = " };
+    say(&format!("{clock}  {short}  {name}{sign}{value}\n"))
+}
+
+fn plain(value: &OwnedValue) -> String {
+    match &**value {
+        Value::Str(text) => text.to_string(),
+        Value::Bool(true) => "yes".to_owned(),
+        Value::Bool(false) => "no".to_owned(),
+        Value::U32(number) => number.to_string(),
+        Value::U64(number) => number.to_string(),
+        Value::F64(number) => number.to_string(),
+        other => other.to_string(),
+    }
+}

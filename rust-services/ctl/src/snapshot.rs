@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0
+//! All that is known of guests and devices at one moment.
+
+use agl_virtio_client::zbus::fdo::ObjectManagerProxy;
+use agl_virtio_client::zbus::proxy::CacheProperties;
+use agl_virtio_client::zbus::zvariant::{OwnedValue, Value};
+use agl_virtio_client::zbus::{self, Connection};
+use agl_virtio_client::{MANAGER, ROOT};
+use serde::Serialize;
+use std::collections::{BTreeMap, HashMap};
+
+const GUEST: &str = "org.automotivelinux.Virtio1.Guest";
+const MANAGED: &str = "org.automotivelinux.Virtio1.ManagedDevice";
+const DEVICE: &str = "org.automotivelinux.Virtio1.Device";
+const STREAM: &str = "org.automotivelinux.Virtio1.Sound.Stream";
+
+type Properties = HashMap<String, OwnedValue>;
+
+/// A guest.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(crate) struct Guest {
+    pub(crate) name: String,
+    pub(crate) description: String,
+    pub(crate) state: String,
+    pub(crate) vmm: String,
+    pub(crate) pid: u64,
+    pub(crate) started_usec: u64,
+    pub(crate) exit_reason: String,
+    pub(crate) restart_policy: String,
+    pub(crate) restarts: u64,
+    pub(crate) autostart: bool,
+    pub(crate) changes_pending: bool,
+    pub(crate) memory: u64,
+    pub(crate) cpus: u64,
+    pub(crate) devices: Vec<Device>,
+}
+
+/// A device: what the manager tells, and what its service does while it runs.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(crate) struct Device {
+    pub(crate) guest: String,
+    pub(crate) name: String,
+    #[serde(rename = "type")]
+    pub(crate) device_type: String,
+    pub(crate) service_state: String,
+    pub(crate) attached: bool,
+    pub(crate) restarts: u64,
+    pub(crate) socket: String,
+    pub(crate) pid: u64,
+    pub(crate) reason: String,
+    pub(crate) path: String,
+    pub(crate) bus_name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) service: Option<Service>,
+}
+
+/// What a running service tells.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(crate) struct Service {
+    pub(crate) version: String,
+    pub(crate) state: String,
+    pub(crate) features_offered: u64,
+    pub(crate) features_acknowledged: u64,
+    pub(crate) restarts: u64,
+    pub(crate) queues: Vec<BTreeMap<String, u64>>,
+    pub(crate) streams: Vec<Stream>,
+}
+
+impl Service {
+    /// A counter of all queues together.
+    pub(crate) fn total(&self, counter: &str) -> u64 {
+        let counts = self.queues.iter().filter_map(|queue| queue.get(counter));
+        counts.fold(0, |sum, count| sum.saturating_add(*count))
+    }
+
+    /// Under-runs and over-runs of all streams.
+    pub(crate) fn xruns(&self) -> u64 {
+        let counts = self.streams.iter().map(|stream| stream.xruns);
+        counts.fold(0, u64::saturating_add)
+    }
+}
+
+/// A stream of a sound device.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(crate) struct Stream {
+    pub(crate) path: String,
+    pub(crate) name: String,
+    pub(crate) direction: String,
+    pub(crate) role: String,
+    pub(crate) state: String,
+    pub(crate) volume: f64,
+    pub(crate) mute: bool,
+    pub(crate) duck: f64,
+    pub(crate) xruns: u64,
+    pub(crate) latency_usec: u64,
+}
+
+/// Asks the manager and all services.
+pub(crate) async fn take(connection: &Connection) -> zbus::Result<Vec<Guest>> {
+    let mut guests: BTreeMap<String, Guest> = BTreeMap::new();
+    let mut devices = Vec::new();
+    for (path, interfaces) in objects(connection, MANAGER).await? {
+        if let Some(properties) = interfaces.get(GUEST) {
+            let guest = guest(properties);
+            guests.insert(guest.name.clone(), guest);
+        }
+        if let Some(properties) = interfaces.get(MANAGED) {
+            let mut device = device(path, properties);
+            if device.service_state == "running" {
+                device.service = service(connection, &device).await;
+            }
+            devices.push(device);
+        }
+    }
+    devices.sort_by(|a, b| a.name.cmp(&b.name));
+    for device in devices {
+        if let Some(guest) = guests.get_mut(&device.guest) {
+            guest.devices.push(device);
+        }
+    }
+    Ok(guests.into_values().collect())
+}
+
+type Objects = Vec<(String, HashMap<String, Properties>)>;
+
+async fn objects(connection: &Connection, name: &str) -> zbus::Result<Objects> {
+    let manager = ObjectManagerProxy::builder(connection)
+        .destination(name.to_owned())?
+        .path(ROOT)?
+        .cache_properties(CacheProperties::No)
+        .build()
+        .await?;
+    let objects = manager.get_managed_objects().await?;
+    let mut objects: Objects = objects
+        .into_iter()
+        .map(|(path, interfaces)| {
+            let interfaces = interfaces
+                .into_iter()
+                .map(|(name, properties)| (name.to_string(), properties));
+            (path.to_string(), interfaces.collect())
+        })
+        .collect();
+    objects.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(objects)
+}
+
+/// A service that just starts or ends tells nothing, which is no error.
+async fn service(connection: &Connection, device: &Device) -> Option<Service> {
+    let mut service = None;
+    let mut streams = Vec::new();
+    for (path, interfaces) in objects(connection, &device.bus_name).await.ok()? {
+        if let Some(properties) = interfaces.get(DEVICE) {
+            service = Some(Service {
+                version: text(properties, "Version"),
+                state: text(properties, "State"),
+                features_offered: number(properties, "FeaturesOffered"),
+                features_acknowledged: number(properties, "FeaturesAcknowledged"),
+                restarts: number(properties, "Restarts"),
+                queues: queues(properties),
+                streams: Vec::new(),
+            });
+        }
+        if let Some(properties) = interfaces.get(STREAM) {
+            streams.push(stream(path, properties));
+        }
+    }
+    service.map(|service| Service { streams, ..service })
+}
+
+fn guest(properties: &Properties) -> Guest {
+    Guest {
+        name: text(properties, "Name"),
+        description: text(properties, "Description"),
+        state: text(properties, "State"),
+        vmm: text(properties, "Vmm"),
+        pid: number(properties, "Pid"),
+        started_usec: number(properties, "StartedUsec"),
+        exit_reason: text(properties, "ExitReason"),
+        restart_policy: text(properties, "RestartPolicy"),
+        restarts: number(properties, "Restarts"),
+        autostart: flag(properties, "Autostart"),
+        changes_pending: flag(properties, "ChangesPending"),
+        memory: number(properties, "Memory"),
+        cpus: number(properties, "Cpus"),
+        devices: Vec::new(),
+    }
+}
+
+fn device(path: String, properties: &Properties) -> Device {
+    Device {
+        guest: text(properties, "Guest"),
+        name: text(properties, "Name"),
+        device_type: text(properties, "Type"),
+        service_state: text(properties, "ServiceState"),
+        attached: flag(properties, "Attached"),
+        restarts: number(properties, "Restarts"),
+        socket: text(properties, "Socket"),
+        pid: number(properties, "Pid"),
+        reason: text(properties, "Reason"),
+        path,
+        bus_name: text(properties, "BusName"),
+        service: None,
+    }
+}
+
+fn stream(path: String, properties: &Properties) -> Stream {
+    Stream {
+        path,
+        name: text(properties, "Name"),
+        direction: text(properties, "Direction"),
+        role: text(properties, "Role"),
+        state: text(properties, "State"),
+        volume: real(properties, "Volume"),
+        mute: flag(properties, "Mute"),
+        duck: real(properties, "Duck"),
+        xruns: number(properties, "Xruns"),
+        latency_usec: number(properties, "LatencyUsec"),
+    }
+}
+
+fn queues(properties: &Properties) -> Vec<BTreeMap<String, u64>> {
+    let value = properties.get("Statistics").cloned();
+    value
+        .and_then(|value| Vec::<HashMap<String, u64>>::try_from(value).ok())
+        .unwrap_or_default()
+        .into_iter()
+        .map(|queue| queue.into_iter().collect())
+        .collect()
+}
+
+fn text(properties: &Properties, name: &str) -> String {
+    match properties.get(name).map(|value| &**value) {
+        Some(Value::Str(text)) => text.to_string(),
+        _ => String::new(),
+    }
+}
+
+fn number(properties: &Properties, name: &str) -> u64 {
+    match properties.get(name).map(|value| &**value) {
+        Some(Value::U64(number)) => *number,
+        Some(Value::U32(number)) => u64::from(*number),
+        _ => 0,
+    }
+}
+
+fn real(properties: &Properties, name: &str) -> f64 {
+    match properties.get(name).map(|value| &**value) {
+        Some(Value::F64(number)) => *number,
+        _ => 0.0,
+    }
+}
+
+fn flag(properties: &Properties, name: &str) -> bool {
+    matches!(
+        properties.get(name).map(|value| &**value),
+        Some(Value::Bool(true))
+    )
+}

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A device's object, as the manager keeps it. What the device itself tells is on its service.
+
+use super::{failed, registry};
+use crate::guest::{Command, DeviceStatus};
+use crate::registry::Registry;
+use agl_virtio_service::bus::{Place, may_change};
+use std::sync::{Arc, OnceLock};
+use zbus::fdo;
+use zbus::message::Header;
+
+/// The name of the interface.
+pub const DEVICE_INTERFACE: &str = "org.automotivelinux.Virtio1.ManagedDevice";
+
+/// The object of a device.
+#[derive(Debug)]
+pub struct DeviceObject {
+    place: Place,
+    registry: Arc<OnceLock<Arc<Registry>>>,
+}
+
+/// Which properties differ.
+pub(super) fn difference(old: &DeviceStatus, new: &DeviceStatus) -> Vec<&'static str> {
+    [
+        ("Type", old.device_type != new.device_type),
+        ("ServiceState", old.state != new.state),
+        ("Attached", old.attached != new.attached),
+        ("Restarts", old.restarts != new.restarts),
+        ("Socket", old.socket != new.socket),
+        ("Pid", old.pid != new.pid),
+        ("Reason", old.reason != new.reason),
+    ]
+    .into_iter()
+    .filter_map(|(name, differs)| differs.then_some(name))
+    .collect()
+}
+
+impl DeviceObject {
+    /// Shows the device at this place.
+    #[must_use]
+    pub const fn new(place: Place, registry: Arc<OnceLock<Arc<Registry>>>) -> Self {
+        Self { place, registry }
+    }
+
+    fn status(&self) -> fdo::Result<DeviceStatus> {
+        let guest = registry(&self.registry)?.guest(self.place.guest());
+        let status = guest.map_err(failed)?.status();
+        let device = status.devices.get(self.place.device()).cloned();
+        device.ok_or_else(|| fdo::Error::UnknownObject("there is no such device".to_owned()))
+    }
+
+    async fn ask(
+        &self,
+        connection: &zbus::Connection,
+        header: &Header<'_>,
+        command: impl FnOnce(String) -> Command,
+    ) -> fdo::Result<()> {
+        may_change(connection, Some(header)).await?;
+        let guest = registry(&self.registry)?.guest(self.place.guest());
+        let command = command(self.place.device().to_owned());
+        guest.map_err(failed)?.call(command).await.map_err(failed)
+    }
+}
+
+#[zbus::interface(name = "org.automotivelinux.Virtio1.ManagedDevice")]
+impl DeviceObject {
+    /// Starts the device's service under its keeper. What led to an isolation is forgotten.
+    async fn start(
+        &self,
+        #[zbus(connection)] connection: &zbus::Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> fdo::Result<()> {
+        self.ask(connection, &header, Command::StartDevice).await
+    }
+
+    /// Ends the service of a device that no guest has.
+    async fn stop(
+        &self,
+        #[zbus(connection)] connection: &zbus::Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> fdo::Result<()> {
+        self.ask(connection, &header, Command::StopDevice).await
+    }
+
+    /// Puts the device into the running guest, its service started before if need be. Returns
+    /// when the monitor has it.
+    async fn attach(
+        &self,
+        #[zbus(connection)] connection: &zbus::Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> fdo::Result<()> {
+        self.ask(connection, &header, Command::Attach).await
+    }
+
+    /// Takes the device out of the running guest. Returns when the guest has let go of it.
+    async fn detach(
+        &self,
+        #[zbus(connection)] connection: &zbus::Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> fdo::Result<()> {
+        self.ask(connection, &header, Command::Detach).await
+    }
+
+    /// The guest's plain name.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn guest(&self) -> &str {
+        self.place.guest()
+    }
+
+    /// The device's plain name.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn name(&self) -> &str {
+        self.place.device()
+    }
+
+    /// Where the service is on the bus, at the same path as this object, while it runs. It has
+    /// the interface `org.automotivelinux.Virtio1.Device`.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn bus_name(&self) -> String {
+        self.place.bus_name()
+    }
+
+    /// The device type, such as `snd`.
+    #[zbus(property, name = "Type")]
+    fn device_type(&self) -> fdo::Result<String> {
+        Ok(self.status()?.device_type)
+    }
+
+    /// `stopped`, `starting`, `running`, `restarting` or `isolated` (it ended too often).
+    #[zbus(property)]
+    fn service_state(&self) -> fdo::Result<String> {
+        Ok(self.status()?.state.word().to_owned())
+    }
+
+    /// The running guest has it.
+    #[zbus(property)]
+    fn attached(&self) -> fdo::Result<bool> {
+        Ok(self.status()?.attached)
+    }
+
+    /// How often the manager has started it again. What the keeper did is in the service's own
+    /// property of this name.
+    #[zbus(property)]
+    fn restarts(&self) -> fdo::Result<u32> {
+        Ok(self.status()?.restarts)
+    }
+
+    /// Where its monitor connects.
+    #[zbus(property)]
+    fn socket(&self) -> fdo::Result<String> {
+        Ok(self.status()?.socket.to_string_lossy().into_owned())
+    }
+
+    /// The keeper's process, or 0.
+    #[zbus(property)]
+    fn pid(&self) -> fdo::Result<u32> {
+        Ok(self.status()?.pid)
+    }
+
+    /// Why it is not well; empty if it is.
+    #[zbus(property)]
+    fn reason(&self) -> fdo::Result<String> {
+        Ok(self.status()?.reason)
+    }
+}

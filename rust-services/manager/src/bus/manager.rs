@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The manager's own object.
+
+use super::{failed, registry};
+use crate::registry::{Registry, RegistryError};
+use agl_virtio_service::bus::{guest_path, may_change};
+use std::sync::{Arc, OnceLock};
+use zbus::fdo;
+use zbus::message::Header;
+use zbus::zvariant::{ObjectPath, OwnedObjectPath};
+
+/// The name of the interface.
+pub const MANAGER_INTERFACE: &str = "org.automotivelinux.Virtio1.Manager";
+
+/// The object at the root.
+#[derive(Debug)]
+pub struct ManagerObject {
+    registry: Arc<OnceLock<Arc<Registry>>>,
+}
+
+impl ManagerObject {
+    /// Shows this registry, once it is set.
+    #[must_use]
+    pub const fn new(registry: Arc<OnceLock<Arc<Registry>>>) -> Self {
+        Self { registry }
+    }
+}
+
+fn path_of(name: &str) -> fdo::Result<OwnedObjectPath> {
+    let path = ObjectPath::try_from(guest_path(name)).map_err(failed)?;
+    Ok(path.into())
+}
+
+fn refused(error: &RegistryError) -> fdo::Error {
+    match error {
+        RegistryError::Files(_) | RegistryError::Name(_) => {
+            fdo::Error::InvalidArgs(error.to_string())
+        }
+        RegistryError::NoGuest(_) => fdo::Error::UnknownObject(error.to_string()),
+        RegistryError::File { .. } => fdo::Error::IOError(error.to_string()),
+        RegistryError::Guest(_) => fdo::Error::Failed(error.to_string()),
+    }
+}
+
+#[zbus::interface(name = "org.automotivelinux.Virtio1.Manager")]
+impl ManagerObject {
+    /// Reads the guests' files again and applies the difference: new guests are there, changed
+    /// devices get their new options, devices that are new or gone are put into running guests or
+    /// taken out, guests without a file go when they end. Where a file is wrong, nothing changes,
+    /// and the error says what is wrong with file, line and remedy.
+    async fn reload(
+        &self,
+        #[zbus(connection)] connection: &zbus::Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> fdo::Result<()> {
+        may_change(connection, Some(&header)).await?;
+        let registry = registry(&self.registry)?;
+        registry.reload().await.map_err(|error| refused(&error))
+    }
+
+    /// Writes a guest's file and reloads. `source` is its TOML text. Returns the guest's object.
+    async fn define(
+        &self,
+        name: String,
+        source: String,
+        #[zbus(connection)] connection: &zbus::Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> fdo::Result<OwnedObjectPath> {
+        may_change(connection, Some(&header)).await?;
+        let registry = registry(&self.registry)?;
+        let defined = registry.define(&name, source).await;
+        defined.map_err(|error| refused(&error))?;
+        path_of(&name)
+    }
+
+    /// Removes a guest that does not run, and its file.
+    async fn remove(
+        &self,
+        name: String,
+        #[zbus(connection)] connection: &zbus::Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> fdo::Result<()> {
+        may_change(connection, Some(&header)).await?;
+        let registry = registry(&self.registry)?;
+        registry
+            .remove(&name)
+            .await
+            .map_err(|error| refused(&error))
+    }
+
+    /// The object of a guest, by its plain name.
+    fn get_guest(&self, name: String) -> fdo::Result<OwnedObjectPath> {
+        let found = registry(&self.registry)?.guest(&name);
+        found.map_err(|error| refused(&error))?;
+        path_of(&name)
+    }
+
+    /// The objects of all guests, sorted by name.
+    #[zbus(property)]
+    fn guests(&self) -> fdo::Result<Vec<OwnedObjectPath>> {
+        let overview = registry(&self.registry)?.overview();
+        let guests = overview.borrow().guests.clone();
+        guests.keys().map(|name| path_of(name)).collect()
+    }
+
+    /// What is wrong with the guests' files as they are now, a paragraph for each fault; empty
+    /// where they are in force.
+    #[zbus(property)]
+    fn faults(&self) -> fdo::Result<Vec<String>> {
+        let overview = registry(&self.registry)?.overview();
+        let faults = overview.borrow().faults.clone();
+        Ok(faults)
+    }
+
+    /// The version of the manager.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn version(&self) -> &str {
+        env!("CARGO_PKG_VERSION")
+    }
+}

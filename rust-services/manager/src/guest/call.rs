@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What can be asked of a guest's task.
+
+use super::GuestStatus;
+use crate::definition::Definition;
+use crate::vmm::VmmError;
+use crate::vmm::qmp::QmpError;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// A request.
+#[derive(Debug)]
+pub enum Command {
+    /// Start the guest with all its devices; done when it runs.
+    Start,
+    /// Press the power button, and end it after this time; done when the button is pressed.
+    Stop(Duration),
+    /// End it at once.
+    Kill,
+    /// Press the reset button.
+    Reboot,
+    /// Stop the processors.
+    Pause,
+    /// Let them run on.
+    Resume,
+    /// Start a device's service.
+    StartDevice(String),
+    /// End a device's service.
+    StopDevice(String),
+    /// Put a device into the running guest; done when it is in.
+    Attach(String),
+    /// Take a device out of it; done when the guest has let go.
+    Detach(String),
+    /// This is what the file says now.
+    Define(Arc<Definition>),
+    /// The file is gone: so is the guest, once it does not run. Done when it is gone.
+    Forget,
+}
+
+/// Why a guest did not do what was asked.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum GuestError {
+    /// It cannot in the state it is in.
+    #[error("the guest is {0}: {1}")]
+    State(&'static str, &'static str),
+    /// There is no such device.
+    #[error("the guest has no device {0}")]
+    NoDevice(String),
+    /// A device cannot in the state it is in.
+    #[error("the device {0} {1}")]
+    Device(String, String),
+    /// It did not start.
+    #[error("the guest did not start: {0}")]
+    Start(String),
+    /// The monitor cannot.
+    #[error("{0} cannot do that while the guest runs")]
+    Unable(&'static str),
+    /// The monitor refused.
+    #[error("{0}")]
+    Monitor(String),
+    /// The manager ends, or the guest was forgotten.
+    #[error("the guest is not managed any more")]
+    Gone,
+}
+
+impl From<QmpError> for GuestError {
+    fn from(error: QmpError) -> Self {
+        Self::Monitor(agl_virtio_service::explain(&error))
+    }
+}
+
+impl From<VmmError> for GuestError {
+    fn from(error: VmmError) -> Self {
+        Self::Start(error.to_string())
+    }
+}
+
+/// Where an answer goes.
+pub(super) type Reply = oneshot::Sender<Result<(), GuestError>>;
+
+/// A request and where its answer goes.
+#[derive(Debug)]
+pub struct Call {
+    pub(super) command: Command,
+    pub(super) reply: Reply,
+}
+
+/// A guest's task, from outside. Clones are the same one.
+#[derive(Debug, Clone)]
+pub struct GuestHandle {
+    pub(super) calls: mpsc::Sender<Call>,
+    pub(super) status: watch::Receiver<Arc<GuestStatus>>,
+}
+
+impl GuestHandle {
+    /// Asks, and waits for the answer.
+    ///
+    /// # Errors
+    /// See [`GuestError`].
+    pub async fn call(&self, command: Command) -> Result<(), GuestError> {
+        let (reply, answer) = oneshot::channel();
+        let call = Call { command, reply };
+        self.calls.send(call).await.map_err(|_| GuestError::Gone)?;
+        answer.await.map_err(|_| GuestError::Gone)?
+    }
+
+    /// How it is now.
+    #[must_use]
+    pub fn status(&self) -> Arc<GuestStatus> {
+        Arc::clone(&self.status.borrow())
+    }
+}

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A guest at run time: one task that owns its processes and decides what happens to them.
+
+mod actor;
+mod call;
+mod device;
+mod history;
+mod hotplug;
+mod machine;
+mod saved;
+mod services;
+mod status;
+
+pub use actor::spawn;
+pub use call::{Call, Command, GuestError, GuestHandle};
+pub use status::{DeviceStatus, GuestState, GuestStatus, ServiceState};
+
+use std::path::{Path, PathBuf};
+
+/// What all guests share.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// Sockets, logs and notes of what runs; emptied by a reboot of the host.
+    pub runtime: PathBuf,
+    /// Where the keeper and the services are.
+    pub programs: PathBuf,
+    /// The services' `--bus`.
+    pub bus: String,
+}
+
+impl Surroundings {
+    /// A guest's own folder.
+    #[must_use]
+    pub fn folder(&self, guest: &str) -> PathBuf {
+        self.runtime.join("guests").join(guest)
+    }
+
+    /// The socket of a device whose file names none.
+    #[must_use]
+    pub fn socket(&self, guest: &str, device: &str) -> PathBuf {
+        self.runtime.join(format!("{guest}-{device}.sock"))
+    }
+
+    /// One of our programs.
+    #[must_use]
+    pub fn program(&self, name: &str) -> String {
+        self.programs.join(name).to_string_lossy().into_owned()
+    }
+}
+
+/// Writes a file so that it is either the old or the new one, whatever happens.
+pub(crate) fn replace_file(path: &Path, content: &str) -> std::io::Result<()> {
+    let new = path.with_extension("new");
+    std::fs::write(&new, content)?;
+    std::fs::rename(&new, path)
+}
