@@ -13,6 +13,8 @@ LIC_FILES_CHKSUM = "file://LICENSE;md5=3b83ef96387f14655fc854ddc3c6bd57"
 FILESEXTRAPATHS:prepend := "${THISDIR}/files:${AGL_VIRTIO_TOPDIR}/rust-services:${AGL_VIRTIO_TOPDIR}:"
 SRC_URI += "\
     file://LICENSE;subdir=ws \
+    file://agl-virtio-can-socketcan.conf \
+    file://agl-virtio-can@.service \
     file://agl-virtio-sandbox.conf \
     file://agl-virtio-scmi.tmpfiles \
     file://agl-virtio-scmi@.service \
@@ -26,7 +28,7 @@ S = "${UNPACKDIR}/ws"
 inherit cargo cargo-update-recipe-crates pkgconfig systemd useradd
 
 # What is built and packaged, of all crates of the workspace.
-AGL_VIRTIO_PROGRAMS = "agl-virtio-keeper agl-virtio-scmi agl-virtio-snd"
+AGL_VIRTIO_PROGRAMS = "agl-virtio-can agl-virtio-keeper agl-virtio-scmi agl-virtio-snd"
 AGL_VIRTIO_RUST = "1.85"
 
 python () {
@@ -49,10 +51,11 @@ do_install() {
     for program in ${AGL_VIRTIO_PROGRAMS}; do
         install -D -m 0755 "${B}/target/${CARGO_TARGET_SUBDIR}/$program" "${D}${bindir}/$program"
     done
-    for unit in agl-virtio-scmi@.service agl-virtio-snd@.service; do
+    for unit in agl-virtio-can@.service agl-virtio-scmi@.service agl-virtio-snd@.service; do
         install -D -m 0644 "${UNPACKDIR}/$unit" "${D}${systemd_system_unitdir}/$unit"
     done
     install -D -m 0644 ${UNPACKDIR}/agl-virtio-sandbox.conf ${D}${systemd_system_unitdir}/agl-virtio-.service.d/sandbox.conf
+    install -D -m 0644 ${UNPACKDIR}/agl-virtio-can-socketcan.conf ${D}${systemd_system_unitdir}/agl-virtio-can@.service.d/socketcan.conf
     for name in agl-virtio agl-virtio-scmi; do
         install -D -m 0644 "${UNPACKDIR}/$name.tmpfiles" "${D}${nonarch_libdir}/tmpfiles.d/$name.conf"
     done
@@ -63,8 +66,9 @@ do_install() {
     install -d -m 0755 ${D}${sysconfdir}/agl-virtio
 }
 
-PACKAGES =+ "${PN}-common ${PN}-keeper ${PN}-scmi ${PN}-snd"
+PACKAGES =+ "${PN}-can ${PN}-common ${PN}-keeper ${PN}-scmi ${PN}-snd"
 
+SUMMARY:${PN}-can = "VIRTIO CAN device service"
 SUMMARY:${PN}-common = "What all VIRTIO device services share: supervision, D-Bus policy, polkit action, folders"
 SUMMARY:${PN}-keeper = "Holds a VMM's connection while its device service comes and goes"
 SUMMARY:${PN}-scmi = "VIRTIO SCMI platform service: clocks, power, performance, sensors, resets by policy"
@@ -72,7 +76,14 @@ SUMMARY:${PN}-snd = "VIRTIO sound device service"
 
 # ${PN} itself is all of them.
 ALLOW_EMPTY:${PN} = "1"
-RDEPENDS:${PN} = "${PN}-keeper ${PN}-scmi ${PN}-snd"
+RDEPENDS:${PN} = "${PN}-can ${PN}-keeper ${PN}-scmi ${PN}-snd"
+
+FILES:${PN}-can = "\
+    ${bindir}/agl-virtio-can \
+    ${systemd_system_unitdir}/agl-virtio-can@.service \
+    ${systemd_system_unitdir}/agl-virtio-can@.service.d \
+"
+RDEPENDS:${PN}-can = "${PN}-common ${PN}-keeper"
 
 FILES:${PN}-common = "\
     ${datadir}/dbus-1/system.d \
@@ -98,16 +109,19 @@ RRECOMMENDS:${PN}-snd = "${@bb.utils.contains('PACKAGECONFIG', 'gstreamer', \
     'gstreamer1.0-plugins-base gstreamer1.0-plugins-good', '', d)}"
 
 # An instance is a guest: nobody but the integrator knows which there are.
-SYSTEMD_PACKAGES = "${PN}-scmi ${PN}-snd"
+SYSTEMD_PACKAGES = "${PN}-can ${PN}-scmi ${PN}-snd"
+SYSTEMD_SERVICE:${PN}-can = "agl-virtio-can@.service"
 SYSTEMD_SERVICE:${PN}-scmi = "agl-virtio-scmi@.service"
 SYSTEMD_SERVICE:${PN}-snd = "agl-virtio-snd@.service"
 SYSTEMD_AUTO_ENABLE = "disable"
 
 # agl-virtio: who may connect to devices' sockets. pipewire: who may reach AGL's sound server.
-USERADD_PACKAGES = "${PN}-common ${PN}-scmi ${PN}-snd"
+USERADD_PACKAGES = "${PN}-can ${PN}-common ${PN}-scmi ${PN}-snd"
+GROUPADD_PARAM:${PN}-can = "--system agl-virtio"
 GROUPADD_PARAM:${PN}-common = "--system agl-virtio"
 GROUPADD_PARAM:${PN}-scmi = "--system agl-virtio"
 GROUPADD_PARAM:${PN}-snd = "--system agl-virtio; --system pipewire"
 AGL_VIRTIO_USER = "--system --no-create-home --home-dir /nonexistent --shell /sbin/nologin --gid agl-virtio"
+USERADD_PARAM:${PN}-can = "${AGL_VIRTIO_USER} agl-virtio-can"
 USERADD_PARAM:${PN}-scmi = "${AGL_VIRTIO_USER} agl-virtio-scmi"
 USERADD_PARAM:${PN}-snd = "${AGL_VIRTIO_USER} --groups audio,pipewire agl-virtio-snd"

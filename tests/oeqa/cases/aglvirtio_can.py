@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The CAN service on its host: it starts as its unit starts it, and a program joins its bus."""
+
+from oeqa.core.decorator.depends import OETestDepends
+from oeqa.runtime.case import OERuntimeTestCase
+from oeqa.runtime.decorator.package import OEHasPackage
+
+CONFIG = """[devices.body]
+type = "can"
+[[devices.body.buses]]
+programs = "/run/agl-virtio/oeqa-body.sock"
+"""
+
+
+class AglVirtioCanTest(OERuntimeTestCase):
+    """One guest's controllers, without the guest."""
+
+    @OETestDepends(["ssh.SSHTest.test_ssh"])
+    @OEHasPackage(["agl-virtio-can"])
+    def test_can_service_serves_its_bus(self):
+        """The unit is ready, the bus's socket is there, and both end in order."""
+        write = f"cat > /etc/agl-virtio/oeqa.toml <<'EOF'\n{CONFIG}EOF"
+        status, output = self.target.run(f"{write}\nsystemctl start agl-virtio-can@oeqa")
+        try:
+            self.assertEqual(status, 0, output)
+            status, output = self.target.run("test -S /run/agl-virtio/oeqa-body.sock && test -S /run/agl-virtio/oeqa-can.sock")
+            self.assertEqual(status, 0, output)
+            status, output = self.target.run(
+                "busctl get-property org.automotivelinux.Virtio1.oeqa.body /org/automotivelinux/Virtio1/guests/oeqa/body "
+                "org.automotivelinux.Virtio1.Can Controllers"
+            )
+            self.assertEqual(status, 0, output)
+            self.assertIn('"stopped"', output)
+        finally:
+            status, output = self.target.run("systemctl stop agl-virtio-can@oeqa; rm /etc/agl-virtio/oeqa.toml")
+        self.assertEqual(status, 0, output)
