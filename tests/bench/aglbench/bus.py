@@ -121,8 +121,9 @@ class DeviceProxy:
             time.sleep(0.002)
 
     def get(self, part: str, interface: str, name: str) -> str:
-        """A property of a part of the device, as dbus-send writes it."""
-        said = self.bus.call(self.name, f"{self.path}/{part}", "org.freedesktop.DBus.Properties.Get",
+        """A property of a part of the device, or of itself (""), as dbus-send writes it."""
+        path = f"{self.path}/{part}" if part else self.path
+        said = self.bus.call(self.name, path, "org.freedesktop.DBus.Properties.Get",
                              f"string:{PREFIX}.{interface}", f"string:{name}")
         return said.split("variant", 1)[1].strip()
 

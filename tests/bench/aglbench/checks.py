@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from .bus import BusError
 from .guest import GuestError
 from .progress import SetupError
 from .qmp import QmpError
@@ -21,7 +22,7 @@ class Skipped(Exception):
 
 
 # Whatever of the bench or of the service under test may end a check.
-FAILURES = (CheckFailed, GuestError, QmpError, ServiceError, SetupError)
+FAILURES = (CheckFailed, BusError, GuestError, QmpError, ServiceError, SetupError)
 
 
 def must(holds: bool, otherwise: str) -> None:

@@ -24,13 +24,18 @@ JACK = "iface=CARD,name='Headphone Jack'"
 
 
 @contextlib.contextmanager
-def card_on_a_bus(bench: Bench) -> Iterator[tuple[Guest, DeviceProxy]]:
-    """A guest with our built-in card, whose service is on a bus."""
+def card_on_a_bus(bench: Bench, config: str = "") -> Iterator[tuple[Guest, DeviceProxy]]:
+    """A guest whose card is on a bus: the built-in one, or `[devices.card]` of a configuration with `{folder}` in it."""
+    words = ["--output", bench.folder]
+    if config:
+        file = bench.folder / "guest.toml"
+        file.write_text(config.format(folder=bench.folder))
+        words = ["--config", file]
     # sockets have room for 107 characters: the check's own folder may be too deep
     with tempfile.TemporaryDirectory(prefix="agl-sound-") as sockets, Bus(bench.folder) as bus:
-        command = [bench.kind.program, "--socket", "SOCKET", "--bus", bus.address, "--output", bench.folder]
+        command = [bench.kind.program, "--socket", "SOCKET", "--bus", bus.address, *words]
         with Service(command, Path(sockets) / "card", bench.folder / "service.log") as service:
-            device = DeviceProxy(bus, guest="guest", device="snd")
+            device = DeviceProxy(bus, guest="guest", device="card" if config else "snd")
             device.wait()
             with Guest([service.socket], log=bench.folder / "kernel.log") as guest:
                 yield guest, device
