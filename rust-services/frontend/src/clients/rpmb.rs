@@ -107,7 +107,11 @@ impl RpmbClient {
         }
         let memory = self.guest.memory();
         let mut frames = Vec::new();
-        for buffer in posted.answer.iter().take((completion.written / FRAME_SIZE) as usize) {
+        for buffer in posted
+            .answer
+            .iter()
+            .take((completion.written / FRAME_SIZE) as usize)
+        {
             let mut frame = [0; FRAME_SIZE as usize];
             memory.read(buffer.addr, &mut frame)?;
             frames.push(frame);

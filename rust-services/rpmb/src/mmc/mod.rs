@@ -6,6 +6,8 @@
 mod ioctl;
 pub mod passthrough;
 pub mod region;
+#[cfg(test)]
+mod tests;
 
 use std::fs::File;
 use std::io;
