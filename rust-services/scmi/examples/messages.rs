@@ -2,16 +2,21 @@
 
 //! Sends a service many times the same command: what is measured while it runs is the service.
 //!
-//! `cargo run --example messages -- SOCKET COUNT PROTOCOL MESSAGE [WORD…]`; numbers are hexadecimal
-//! but for COUNT.
+//! `cargo run --example messages -- SOCKET IN_FLIGHT COUNT PROTOCOL MESSAGE [WORD…]`; protocol,
+//! message and words are hexadecimal. Prints, in nanoseconds: the median of the round trips with one
+//! in flight, or the time per message with more; then the 99th percentile.
 
-use frontend::clients::scmi::{MESSAGE_SIZE, ScmiClient, header};
+use std::time::Instant;
+
+use frontend::Deadline;
+use frontend::clients::scmi::{COMMANDS, MESSAGE_SIZE, ScmiClient, header};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let usage = "usage: messages SOCKET COUNT PROTOCOL MESSAGE [WORD…]";
+    let usage = "usage: messages SOCKET IN_FLIGHT COUNT PROTOCOL MESSAGE [WORD…]";
     let mut words = std::env::args().skip(1);
     let socket = words.next().ok_or(usage)?;
-    let count: u32 = words.next().ok_or(usage)?.parse()?;
+    let in_flight: usize = words.next().ok_or(usage)?.parse()?;
+    let count: usize = words.next().ok_or(usage)?.parse()?;
     let protocol = u8::from_str_radix(&words.next().ok_or(usage)?, 16)?;
     let message = u8::from_str_radix(&words.next().ok_or(usage)?, 16)?;
     let mut bytes = header(protocol, message, 1).to_le_bytes().to_vec();
@@ -19,14 +24,45 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         bytes.extend_from_slice(&u32::from_str_radix(&word, 16)?.to_le_bytes());
     }
     let stream = std::os::unix::net::UnixStream::connect(socket)?;
-    let mut client = ScmiClient::start(stream, &ScmiClient::options())?;
-    let reply = client.exchange(&bytes, MESSAGE_SIZE)?;
-    println!("status {}, {} bytes", reply.status, reply.body.len());
-    let prepared = client.prepare(&bytes, MESSAGE_SIZE)?;
-    let start = std::time::Instant::now();
-    for _ in 0..count {
-        client.repeat(&prepared)?;
+    let mut options = ScmiClient::options();
+    for queue in &mut options.queues {
+        // The most that other services take.
+        queue.size = 64;
     }
-    println!("{count} messages in {:?}", start.elapsed());
+    let mut client = ScmiClient::start(stream, &options)?;
+    let reply = client.exchange(&bytes, MESSAGE_SIZE)?;
+    if reply.status != 0 {
+        return Err(format!("it is answered with status {}", reply.status).into());
+    }
+    let prepared: Result<Vec<_>, _> = (0..in_flight)
+        .map(|_| client.prepare(&bytes, MESSAGE_SIZE))
+        .collect();
+    let prepared = prepared?;
+    let mut times = Vec::new();
+    let mut left = count;
+    while left > 0 {
+        let now = left.min(in_flight);
+        let begin = Instant::now();
+        if let [only] = prepared.as_slice() {
+            client.repeat(only)?;
+        } else {
+            for message in prepared.iter().take(now) {
+                client.post(message)?;
+            }
+            let ring = client.guest_mut().ring_mut(COMMANDS);
+            ring.kick()?;
+            ring.wait_all(Deadline::patient())?;
+        }
+        let each = u128::try_from(now)?;
+        times.push(begin.elapsed().as_nanos().checked_div(each).unwrap_or(0));
+        left = left.saturating_sub(now);
+    }
+    times.sort_unstable();
+    let at = |percent: usize| {
+        times
+            .get(times.len().saturating_mul(percent) / 100)
+            .copied()
+    };
+    println!("{} {}", at(50).unwrap_or(0), at(99).unwrap_or(0));
     Ok(())
 }

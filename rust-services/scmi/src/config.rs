@@ -33,7 +33,7 @@ pub enum BackendKind {
 }
 
 /// What an agent may do with a resource: a word, or a word with limits.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(untagged)]
 pub enum AccessConfig {
     /// Without limits.
@@ -69,7 +69,7 @@ impl AccessConfig {
 }
 
 /// A guest.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct AgentConfig {
     /// Its name, at most 15 bytes.
@@ -103,7 +103,7 @@ impl Default for AgentConfig {
 }
 
 /// Resources whose permissions a trusted agent changes together.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct GroupConfig {
     /// Its name.
@@ -113,7 +113,7 @@ pub struct GroupConfig {
 }
 
 /// The whole platform.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default = "Config::empty")]
 pub struct Config {
     /// Vendor, at most 15 bytes.

@@ -21,5 +21,6 @@ pub mod device;
 pub mod devicetree;
 pub mod platform;
 pub mod protocol;
+pub mod reload;
 pub mod service;
 pub mod wire;

@@ -171,6 +171,13 @@ impl Daemon for Scmi {
                 first.observe(move || change.changed());
             }
         }
+        let (mut running, shared_too) = (config, Arc::clone(&shared));
+        service.on_reload(move |new| {
+            match shared_too.change(|platform| running.reload(new, platform)) {
+                Ok(()) => log::info!("agents may do what the new configuration says"),
+                Err(error) => log::error!("the old configuration stays: {error}"),
+            }
+        });
         service.ready();
         run(&service, servers)
     }

@@ -15,6 +15,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use frontend::clients::scmi::{COMMANDS, EVENTS, F_P2A_CHANNELS, MESSAGE_SIZE, ScmiClient, header};
 use frontend::hostile::{Attack, Request, endure};
@@ -268,6 +269,36 @@ fn two_guests_have_their_own_rights_and_their_votes_add_up() {
         0,
         "nobody's any more"
     );
+}
+
+#[test]
+fn a_new_configuration_changes_what_a_running_guest_may_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = directory.path().join("ivi.toml");
+    let write = |access: &str| {
+        let text = format!(
+            "[devices.soc]\ntype = \"scmi\"\n\
+             [[devices.soc.agents]]\nname = \"ivi\"\naccess = {{ \"clock:lcd\" = \"{access}\" }}\n\
+             [[devices.soc.clocks]]\nname = \"lcd\"\nrates = [1000]\n"
+        );
+        std::fs::write(&config, text).unwrap();
+    };
+    write("read");
+    let service = launch(directory.path())
+        .args([Path::new("--config"), &config])
+        .start()
+        .unwrap();
+    let mut client = client(&service);
+    let mut switch_on = || client.command(CLOCK, 7, &[0, 1, 0]).unwrap().status;
+    assert_eq!(switch_on(), DENIED);
+    for (access, status) in [("set", 0), ("read", DENIED), ("exclusive", 0)] {
+        write(access);
+        service.signal(rustix::process::Signal::HUP).unwrap();
+        let patience = Instant::now() + Duration::from_secs(60);
+        while switch_on() != status {
+            assert!(Instant::now() < patience, "{access} is not taken over");
+        }
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::platform::{AgentId, Kind, Limits, Platform, Votes, at, at_mut};
 use crate::wire::{Event, Status};
 
 /// A clock, as configured.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClockSpec {
     /// Name, at most 63 bytes.

@@ -27,7 +27,7 @@ pub struct Level {
 }
 
 /// A performance domain, as configured.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct PerformanceSpec {
     /// Name, at most 63 bytes.

@@ -46,7 +46,7 @@ pub fn pin_setting(word: &str) -> Option<u8> {
 }
 
 /// A pin, as configured.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct PinSpec {
     /// Name, at most 63 bytes.
@@ -56,7 +56,7 @@ pub struct PinSpec {
 }
 
 /// A group of pins, as configured.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct PinGroupSpec {
     /// Name, at most 63 bytes.
@@ -66,7 +66,7 @@ pub struct PinGroupSpec {
 }
 
 /// A function, as configured.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct PinFunctionSpec {
     /// Name, at most 63 bytes.

@@ -366,6 +366,29 @@ impl Policy {
         Ok(())
     }
 
+    /// Whether another policy shows an agent the same resources.
+    #[must_use]
+    pub(crate) fn sees_as_in(&self, other: &Self, agent: AgentId) -> bool {
+        let numbers = |of: &Self, kind| of.view(agent, kind).map(|view| view.numbers.clone());
+        Kind::ALL
+            .into_iter()
+            .all(|kind| numbers(self, kind) == numbers(other, kind))
+    }
+
+    /// Takes over the access and the limits of a policy for the same agents and resources. What
+    /// trusted agents have taken away stays away.
+    pub(crate) fn adopt(&mut self, new: &Self) {
+        let views = self.agents.iter_mut().flatten();
+        for (old, new) in views.zip(new.agents.iter().flatten()) {
+            for (old, new) in old.rights.iter_mut().zip(&new.rights) {
+                (old.access, old.limits) = (new.access, new.limits);
+            }
+        }
+        for kind in Kind::ALL {
+            self.settle_exclusive(kind);
+        }
+    }
+
     /// BASE_SET_DEVICE_PERMISSIONS and, with a protocol, BASE_SET_PROTOCOL_PERMISSIONS.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ pub const POWER_ON: u32 = 0;
 pub const POWER_OFF: u32 = 1 << 30;
 
 /// A power domain, as configured.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct PowerSpec {
     /// Name, at most 63 bytes.

@@ -12,7 +12,7 @@ use crate::platform::{AgentId, Kind, Platform, Votes, Waveform, at, at_mut};
 use crate::wire::{Event, Status};
 
 /// A power capping domain, as configured. All power in µW.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct PowercapSpec {
     /// Name, at most 63 bytes.

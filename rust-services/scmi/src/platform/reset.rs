@@ -8,7 +8,7 @@ use crate::platform::{AgentId, Kind, Platform, Votes, at_mut};
 use crate::wire::{Event, Status};
 
 /// A reset domain, as configured.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct ResetSpec {
     /// Name, at most 63 bytes.

@@ -23,7 +23,7 @@ const MOST_TRIPS: u64 = 256 * 16;
 pub const MOST_AXES: usize = 7;
 
 /// One axis of a sensor, as configured.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct AxisSpec {
     /// Name, at most 63 bytes.
@@ -35,7 +35,7 @@ pub struct AxisSpec {
 }
 
 /// A sensor, as configured.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct SensorSpec {
     /// Name, at most 63 bytes.

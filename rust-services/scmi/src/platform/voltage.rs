@@ -8,7 +8,7 @@ use crate::platform::{AgentId, Kind, Platform, Votes, at, at_mut};
 use crate::wire::Status;
 
 /// A voltage domain, as configured.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct VoltageSpec {
     /// Name, at most 63 bytes.

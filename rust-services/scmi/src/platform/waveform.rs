@@ -25,7 +25,7 @@ pub enum Shape {
 }
 
 /// A wave in the sensor's own unit.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct Waveform {
     /// Its form.
