@@ -15,6 +15,7 @@ SRC_URI += "\
     file://LICENSE;subdir=ws \
     file://agl-virtio-can-socketcan.conf \
     file://agl-virtio-can@.service \
+    file://agl-virtio-rpmb@.service \
     file://agl-virtio-sandbox.conf \
     file://agl-virtio-scmi.tmpfiles \
     file://agl-virtio-scmi@.service \
@@ -28,7 +29,7 @@ S = "${UNPACKDIR}/ws"
 inherit cargo cargo-update-recipe-crates pkgconfig systemd useradd
 
 # What is built and packaged, of all crates of the workspace.
-AGL_VIRTIO_PROGRAMS = "agl-virtio-can agl-virtio-keeper agl-virtio-scmi agl-virtio-snd"
+AGL_VIRTIO_PROGRAMS = "agl-virtio-can agl-virtio-keeper agl-virtio-rpmb agl-virtio-scmi agl-virtio-snd"
 AGL_VIRTIO_RUST = "1.85"
 
 python () {
@@ -44,14 +45,15 @@ PACKAGECONFIG ??= "alsa gstreamer"
 PACKAGECONFIG[alsa] = "--features=agl-virtio-snd/alsa,,alsa-lib"
 PACKAGECONFIG[gstreamer] = "--features=agl-virtio-snd/gstreamer,,gstreamer1.0 gstreamer1.0-plugins-base"
 
-CARGO_BUILD_FLAGS:append = " --no-default-features ${@' '.join('-p ' + p for p in d.getVar('AGL_VIRTIO_PROGRAMS').split())}"
+CARGO_BUILD_FLAGS:append = " --no-default-features --features=agl-virtio-rpmb/service ${@' '.join('-p ' + p for p in d.getVar('AGL_VIRTIO_PROGRAMS').split())}"
 
 # The class would install every executable and library that the workspace makes.
 do_install() {
     for program in ${AGL_VIRTIO_PROGRAMS}; do
         install -D -m 0755 "${B}/target/${CARGO_TARGET_SUBDIR}/$program" "${D}${bindir}/$program"
     done
-    for unit in agl-virtio-can@.service agl-virtio-scmi@.service agl-virtio-snd@.service; do
+    install -D -m 0755 "${B}/target/${CARGO_TARGET_SUBDIR}/agl-virtio-rpmb-tool" "${D}${bindir}/agl-virtio-rpmb-tool"
+    for unit in agl-virtio-can@.service agl-virtio-rpmb@.service agl-virtio-scmi@.service agl-virtio-snd@.service; do
         install -D -m 0644 "${UNPACKDIR}/$unit" "${D}${systemd_system_unitdir}/$unit"
     done
     install -D -m 0644 ${UNPACKDIR}/agl-virtio-sandbox.conf ${D}${systemd_system_unitdir}/agl-virtio-.service.d/sandbox.conf
@@ -66,17 +68,19 @@ do_install() {
     install -d -m 0755 ${D}${sysconfdir}/agl-virtio
 }
 
-PACKAGES =+ "${PN}-can ${PN}-common ${PN}-keeper ${PN}-scmi ${PN}-snd"
+PACKAGES =+ "${PN}-can ${PN}-common ${PN}-keeper ${PN}-rpmb ${PN}-rpmb-tool ${PN}-scmi ${PN}-snd"
 
 SUMMARY:${PN}-can = "VIRTIO CAN device service"
 SUMMARY:${PN}-common = "What all VIRTIO device services share: supervision, D-Bus policy, polkit action, folders"
 SUMMARY:${PN}-keeper = "Holds a VMM's connection while its device service comes and goes"
+SUMMARY:${PN}-rpmb = "VIRTIO RPMB device service: replay-protected memory blocks"
+SUMMARY:${PN}-rpmb-tool = "Programs, reads and writes an RPMB device, in a guest or on a host"
 SUMMARY:${PN}-scmi = "VIRTIO SCMI platform service: clocks, power, performance, sensors, resets by policy"
 SUMMARY:${PN}-snd = "VIRTIO sound device service"
 
 # ${PN} itself is all of them.
 ALLOW_EMPTY:${PN} = "1"
-RDEPENDS:${PN} = "${PN}-can ${PN}-keeper ${PN}-scmi ${PN}-snd"
+RDEPENDS:${PN} = "${PN}-can ${PN}-keeper ${PN}-rpmb ${PN}-scmi ${PN}-snd"
 
 FILES:${PN}-can = "\
     ${bindir}/agl-virtio-can \
@@ -96,6 +100,11 @@ FILES:${PN}-common = "\
 FILES:${PN}-keeper = "${bindir}/agl-virtio-keeper"
 RDEPENDS:${PN}-keeper = "${PN}-common"
 
+FILES:${PN}-rpmb = "${bindir}/agl-virtio-rpmb ${systemd_system_unitdir}/agl-virtio-rpmb@.service"
+RDEPENDS:${PN}-rpmb = "${PN}-common ${PN}-keeper"
+
+FILES:${PN}-rpmb-tool = "${bindir}/agl-virtio-rpmb-tool"
+
 FILES:${PN}-scmi = "\
     ${bindir}/agl-virtio-scmi \
     ${nonarch_libdir}/tmpfiles.d/agl-virtio-scmi.conf \
@@ -109,19 +118,22 @@ RRECOMMENDS:${PN}-snd = "${@bb.utils.contains('PACKAGECONFIG', 'gstreamer', \
     'gstreamer1.0-plugins-base gstreamer1.0-plugins-good', '', d)}"
 
 # An instance is a guest: nobody but the integrator knows which there are.
-SYSTEMD_PACKAGES = "${PN}-can ${PN}-scmi ${PN}-snd"
+SYSTEMD_PACKAGES = "${PN}-can ${PN}-rpmb ${PN}-scmi ${PN}-snd"
 SYSTEMD_SERVICE:${PN}-can = "agl-virtio-can@.service"
+SYSTEMD_SERVICE:${PN}-rpmb = "agl-virtio-rpmb@.service"
 SYSTEMD_SERVICE:${PN}-scmi = "agl-virtio-scmi@.service"
 SYSTEMD_SERVICE:${PN}-snd = "agl-virtio-snd@.service"
 SYSTEMD_AUTO_ENABLE = "disable"
 
 # agl-virtio: who may connect to devices' sockets. pipewire: who may reach AGL's sound server.
-USERADD_PACKAGES = "${PN}-can ${PN}-common ${PN}-scmi ${PN}-snd"
+USERADD_PACKAGES = "${PN}-can ${PN}-common ${PN}-rpmb ${PN}-scmi ${PN}-snd"
 GROUPADD_PARAM:${PN}-can = "--system agl-virtio"
 GROUPADD_PARAM:${PN}-common = "--system agl-virtio"
+GROUPADD_PARAM:${PN}-rpmb = "--system agl-virtio"
 GROUPADD_PARAM:${PN}-scmi = "--system agl-virtio"
 GROUPADD_PARAM:${PN}-snd = "--system agl-virtio; --system pipewire"
 AGL_VIRTIO_USER = "--system --no-create-home --home-dir /nonexistent --shell /sbin/nologin --gid agl-virtio"
 USERADD_PARAM:${PN}-can = "${AGL_VIRTIO_USER} agl-virtio-can"
+USERADD_PARAM:${PN}-rpmb = "${AGL_VIRTIO_USER} agl-virtio-rpmb"
 USERADD_PARAM:${PN}-scmi = "${AGL_VIRTIO_USER} agl-virtio-scmi"
 USERADD_PARAM:${PN}-snd = "${AGL_VIRTIO_USER} --groups audio,pipewire agl-virtio-snd"

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The RPMB service on its host: it starts as its unit starts it, and keeps its store to itself."""
+
+from oeqa.core.decorator.depends import OETestDepends
+from oeqa.runtime.case import OERuntimeTestCase
+from oeqa.runtime.decorator.package import OEHasPackage
+
+CONFIG = """[devices.vault]
+type = "rpmb"
+path = "/var/lib/agl-virtio-rpmb/oeqa.rpmb"
+"""
+
+
+class AglVirtioRpmbTest(OERuntimeTestCase):
+    """One guest's store, without the guest."""
+
+    @OETestDepends(["ssh.SSHTest.test_ssh"])
+    @OEHasPackage(["agl-virtio-rpmb"])
+    def test_rpmb_service_makes_its_store(self):
+        """The unit is ready, the store is nobody else's, and the bus tells that there is no key."""
+        write = f"cat > /etc/agl-virtio/oeqa.toml <<'EOF'\n{CONFIG}EOF"
+        status, output = self.target.run(f"{write}\nsystemctl start agl-virtio-rpmb@oeqa")
+        try:
+            self.assertEqual(status, 0, output)
+            status, output = self.target.run("stat -c '%a %U' /var/lib/agl-virtio-rpmb/oeqa.rpmb && test -S /run/agl-virtio/oeqa-rpmb.sock")
+            self.assertEqual((status, output.strip()), (0, "600 agl-virtio-rpmb"))
+            status, output = self.target.run(
+                "busctl get-property org.automotivelinux.Virtio1.oeqa.vault /org/automotivelinux/Virtio1/guests/oeqa/vault "
+                "org.automotivelinux.Virtio1.Rpmb KeyProgrammed"
+            )
+            self.assertEqual((status, output.strip()), (0, "b false"))
+        finally:
+            status, output = self.target.run(
+                "systemctl stop agl-virtio-rpmb@oeqa; rm /etc/agl-virtio/oeqa.toml /var/lib/agl-virtio-rpmb/oeqa.rpmb"
+            )
+        self.assertEqual(status, 0, output)
