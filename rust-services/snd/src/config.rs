@@ -16,6 +16,8 @@
 //! role = "emergency"
 //! ```
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use serde::Deserialize;
 
 use crate::backend::Role;
@@ -159,6 +161,15 @@ pub struct ChmapConfig {
     pub direction: Direction,
     /// Position of each channel, by the specification's names: `FL`, `FR`, `LFE` …
     pub positions: Vec<String>,
+}
+
+/// Whether back ends cannot be tried any more.
+static SEALED: AtomicBool = AtomicBool::new(false);
+
+/// From now on nothing may be loaded into this process, so the back ends of a new configuration are
+/// not tried: the next start of the service uses and tries them.
+pub fn seal() {
+    SEALED.store(true, Ordering::Relaxed);
 }
 
 impl StreamConfig {

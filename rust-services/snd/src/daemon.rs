@@ -15,7 +15,7 @@ use agl_virtio_service::{Daemon, Exit, ExitReason, Service, realtime};
 use virtio_device::stats::DeviceStats;
 use virtio_device::{Options as ServerOptions, Record, Server, ServerError};
 
-use crate::config::{BackendConfig, SndConfig};
+use crate::config::{self, BackendConfig, SndConfig};
 use crate::control;
 use crate::device::{DeviceError, SoundDevice};
 use crate::panel::Panel;
@@ -130,6 +130,7 @@ impl Daemon for Snd {
     }
 
     fn serve(service: Service<SndConfig>, config: SndConfig) -> Result<(), SndError> {
+        config::seal();
         let (sandbox, priority) = (service.sandbox.clone(), config.realtime_priority);
         // Below the queue thread. Threads that a sound library starts inherit it: PipeWire plays
         // from one of them.

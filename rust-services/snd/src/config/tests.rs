@@ -105,11 +105,7 @@ fn what_is_wrong_is_told_with_its_place_and_remedy() {
         ),
         ("backend = { type = \"fiel\" }", "fiel", "file"),
         ("volum = 3", "volum", "volume"),
-        (
-            "volume = 0.5",
-            "floating point",
-            "a whole number from 0 up",
-        ),
+        ("volume = 0.5", "floating point", "a whole number from 0 up"),
         ("volume = 101", "101 is out of range", "0 to 100"),
         (
             "volume = 1\nvolume = 2",

@@ -108,3 +108,21 @@ fn a_wrong_file_changes_nothing_and_the_log_says_where_it_is_wrong() {
     host.told("streams/0", "Volume", |volume| *volume == Value::from(0.4));
     drop(player.stop());
 }
+
+#[cfg(feature = "gstreamer")]
+#[test]
+fn a_new_pipeline_waits_for_the_next_start_and_hinders_no_knob() {
+    let with = |volume: &str, pipeline: &str| {
+        let text = config(volume, "multimedia", "8", "false");
+        let file = text.find("backend").unwrap()..text.find("[[devices.cabin.jacks]]").unwrap();
+        let pipeline = format!("backend = {{ type = \"gstreamer\", pipeline = \"{pipeline}\" }}\n");
+        text.replace(&text[file], &pipeline)
+    };
+    let card = Card::configured(&with("100", "fakesink"));
+    let mut host = card.configured_host();
+    // Its element was not loaded before the sandbox closed.
+    write_config(card.folder.path(), &with("60", "volume ! fakesink"));
+    card.service.signal(Signal::HUP).unwrap();
+    host.told("streams/0", "Volume", |volume| *volume == Value::from(0.6));
+    card.says("streams.0.backend cannot change while a guest may use the card");
+}
