@@ -10,6 +10,7 @@ use vhost::vhost_user::message::{FrontendReq, VhostUserProtocolFeatures as Proto
 
 use crate::memory_table::MemoryTable;
 use crate::message::{Message, NO_FD};
+use crate::record::MAX_QUEUE_SIZE;
 use crate::settings::{MAX_RINGS, Settings, ring_of};
 
 /// Why a request was not passed on.
@@ -261,9 +262,9 @@ fn admit_ring(
     match request {
         FrontendReq::SET_VRING_NUM => {
             let num = message.u32_at(4).ok_or(Refusal::Size)?;
-            // VIRTIO 1.4, section 2.7: at most 32768, a power of two.
-            if !num.is_power_of_two() || num > 0x8000 {
-                return refuse("its size is not a power of two up to 32768");
+            // VIRTIO 1.4, section 2.7: a power of two. The record has no room for a larger one.
+            if !num.is_power_of_two() || num > u32::from(MAX_QUEUE_SIZE) {
+                return refuse("its size is not a power of two up to 1024");
             }
         }
         FrontendReq::SET_VRING_ADDR => {

@@ -107,6 +107,7 @@ fn requests_that_would_end_the_services_session_are_refused_before() {
         state(R::SET_VRING_NUM, 0, 0),
         state(R::SET_VRING_NUM, 0, 100),
         state(R::SET_VRING_NUM, 0, 0x1_0000),
+        state(R::SET_VRING_NUM, 0, 0x800),
         state(R::SET_VRING_NUM, 4, 256),
         state(R::SET_VRING_BASE, u32::MAX, 0),
         state(R::SET_VRING_ENABLE, 0, 2),

@@ -18,7 +18,7 @@ use crate::chain::Chain;
 use crate::crash::{CrashPoint, pass};
 use crate::memory::Memory;
 use crate::ring::{Popped, Ring};
-use crate::stats::DeviceStats;
+use crate::stats::{DeviceStats, QueueStats};
 use crate::waker::Waker;
 
 /// What woke a queue thread.
@@ -151,10 +151,9 @@ impl Io {
                 Err(broken) => {
                     active.broken = true;
                     let _ = epoll::delete(&self.epoll, &active.kick);
-                    if let Some(stats) = stats {
-                        stats.broken.add(1);
+                    if stats.is_none_or(QueueStats::note_broken) {
+                        log::warn!("queue {queue} is set aside until its next start: {broken}");
                     }
-                    log::warn!("queue {queue} is set aside until its next start: {broken}");
                     return None;
                 }
             }

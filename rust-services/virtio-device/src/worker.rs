@@ -22,7 +22,7 @@ use crate::inflight::Inflight;
 use crate::io::{Active, Io, Slot, Token};
 use crate::memory::Memory;
 use crate::ring::{Broken, Layout, Ring};
-use crate::stats::DeviceStats;
+use crate::stats::{DeviceStats, QueueStats};
 use crate::waker::Waker;
 
 /// What the control side asks of a queue thread.
@@ -265,9 +265,9 @@ impl Reactor {
         let (ring, start) = match self.take_over(queue, layout, base) {
             Ok(taken) => taken,
             Err(broken) => {
-                log::warn!("queue {queue} cannot start: {broken}");
-                if let Some(stats) = self.io.stats.queue(queue) {
-                    stats.broken.add(1);
+                let stats = self.io.stats.queue(queue);
+                if stats.is_none_or(QueueStats::note_broken) {
+                    log::warn!("queue {queue} cannot start: {broken}");
                 }
                 return;
             }
