@@ -10,10 +10,10 @@ use virtio_device::{Device, QueueSpec, ThreadPlan};
 use zerocopy::IntoBytes;
 
 use crate::backend::runner::Prepare;
-use crate::backend::{BackendError, StreamIdentity};
+use crate::backend::{BackendError, Pacing, StreamIdentity};
 use crate::config::SndConfig;
 use crate::controls::{Control, controls};
-use crate::handler::{Parts, SoundHandler, Watched};
+use crate::handler::{Brake, Parts, SoundHandler, Watched};
 use crate::panel::{Panel, StreamKnobs};
 use crate::stream::Stream;
 use crate::topology::{chmap_infos, config_space, pcm_info};
@@ -80,6 +80,9 @@ pub struct SoundDevice {
     panel: Arc<Panel>,
     /// Sees the turns of the queue thread.
     beat: Arc<Heartbeat>,
+    /// Whether the queue thread leaves a part of its processor to others: not in a measurement of
+    /// how fast it can be.
+    brakes: bool,
     /// Taken by the queue thread.
     handler: Mutex<Option<SoundHandler>>,
 }
@@ -113,6 +116,7 @@ impl SoundDevice {
     ) -> Result<Self, DeviceError> {
         let panel = Arc::new(panel(config));
         let mut streams = Vec::with_capacity(config.streams.len());
+        let mut brakes = true;
         for (index, settings) in config.streams.iter().enumerate() {
             let identity = StreamIdentity {
                 guest: guest.to_owned(),
@@ -128,6 +132,7 @@ impl SoundDevice {
                 &panel,
                 prepare,
             )?;
+            brakes &= pacing != Pacing::AtOnce;
             let offer = pcm_info(settings, possible, config.polling);
             if offer.formats.get() == 0 {
                 return Err(DeviceError::Formats {
@@ -158,6 +163,7 @@ impl SoundDevice {
             features,
             panel,
             beat: Arc::default(),
+            brakes,
             handler: Mutex::new(Some(handler)),
         })
     }
@@ -203,7 +209,11 @@ impl Device for SoundDevice {
             .map(|handler| ThreadPlan {
                 name: "snd",
                 queues: vec![queue::CONTROL, queue::EVENT, queue::TX, queue::RX],
-                handler: Box::new(Watched::new(handler, Arc::clone(&self.beat))),
+                handler: Box::new(Watched::new(
+                    handler,
+                    Arc::clone(&self.beat),
+                    self.brakes.then(Brake::default),
+                )),
             })
             .into_iter()
             .collect()

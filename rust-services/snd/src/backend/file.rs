@@ -12,13 +12,17 @@ use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use agl_virtio_service::limited;
+use log::Level;
 use serde::Deserialize;
 
 use super::wav::{Contents, HEADER_BYTES, Layout, MOST_DATA, header};
 use super::{Backend, BackendError, Input, Opening, Output, Pacing, StreamIdentity};
 use crate::format::{Format, Params};
 
+mod room;
 mod source;
+use room::Room;
 pub use source::SourceConfig;
 
 /// After how many seconds of sound a header is brought up to date.
@@ -82,6 +86,7 @@ impl Backend for FileBackend {
             opening: Opening::Prepared,
             params: None,
             writer: None,
+            room: Room::default(),
         })
     }
 
@@ -108,10 +113,12 @@ struct FileOutput {
     params: Option<Params>,
     /// Made when the first frame comes: a guest prepares streams that it never plays.
     writer: Option<Writer>,
+    room: Room,
 }
 
 impl Output for FileOutput {
     fn open(&mut self, params: &Params, opening: Opening) -> Result<(), BackendError> {
+        self.room.check(Path::new(&self.pattern))?;
         self.params = Some(*params);
         // After a full disk too, the same file goes on.
         self.opening = opening;
@@ -125,6 +132,11 @@ impl Output for FileOutput {
         if self.writer.as_ref().is_some_and(Writer::is_full) {
             self.opening = Opening::Prepared;
             self.finish()?;
+        }
+        // Now and then, not for each piece.
+        let due = |writer: &Writer| writer.is_due(bytes.len());
+        if self.writer.as_ref().is_none_or(due) {
+            self.room.check(Path::new(&self.pattern))?;
         }
         if self.writer.is_none() {
             self.writer = Some(Writer::create(&self.pattern, &params, self.opening)?);
@@ -141,7 +153,7 @@ impl Output for FileOutput {
 
     fn close(&mut self) {
         if let Err(error) = self.finish() {
-            log::warn!("the end of a file is missing: {error}");
+            limited!(Level::Warn, "the end of a file is missing: {error}");
         }
         self.params = None;
     }
@@ -202,7 +214,7 @@ impl Writer {
             scratch: Vec::new(),
         };
         writer.update_header()?;
-        log::info!("plays into {}", writer.path.display());
+        limited!(Level::Info, "plays into {}", writer.path.display());
         Ok(writer)
     }
 
@@ -255,13 +267,18 @@ impl Writer {
         };
         written.map_err(|source| file_error(&self.path, source))?;
         self.data = self.data.saturating_add(bytes.len() as u64);
-        let behind = self
-            .params
-            .frames(usize::try_from(self.data.saturating_sub(self.announced)).unwrap_or(0));
-        if behind >= self.params.frames_in(HEADER_EVERY_MS) {
+        if self.is_due(0) {
             self.update_header()?;
         }
         Ok(())
+    }
+
+    /// Whether the header is far behind, with so many bytes `more`.
+    fn is_due(&self, more: usize) -> bool {
+        let behind = self.data.saturating_sub(self.announced);
+        let behind = usize::try_from(behind).unwrap_or(0).saturating_add(more);
+        let behind = self.params.frames(behind);
+        behind >= self.params.frames_in(HEADER_EVERY_MS)
     }
 
     fn data_at(&self) -> u64 {

@@ -5,10 +5,10 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
+use agl_virtio_service::limited;
 use rtrb::{Consumer, Producer, RingBuffer};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -17,7 +17,10 @@ use super::{BackendError, Input, Opening, Output, Pacing};
 use crate::format::Params;
 
 mod capture;
+mod mailbox;
 mod playback;
+
+use mailbox::Mailbox;
 
 /// How often a thread looks for bytes that nobody announces.
 const LOOK: Duration = Duration::from_millis(20);
@@ -55,8 +58,7 @@ pub struct InputRunner {
 }
 
 struct Link<P> {
-    // Dropped first: that ends the thread.
-    commands: Option<Sender<Command<P>>>,
+    mailbox: Arc<Mailbox<P>>,
     thread: Thread,
     join: Option<JoinHandle<()>>,
     report: Arc<Report>,
@@ -69,9 +71,10 @@ impl<P: Send + 'static> Link<P> {
         name: &str,
         pacing: Pacing,
         prepare: Prepare,
-        body: impl FnOnce(Receiver<Command<P>>, Arc<Report>) + Send + 'static,
+        body: impl FnOnce(&Mailbox<P>, Arc<Report>) + Send + 'static,
     ) -> io::Result<Self> {
-        let (commands, inbox) = channel();
+        let mailbox = Arc::new(Mailbox::new());
+        let inbox = Arc::clone(&mailbox);
         let report = Arc::new(Report::default());
         let (told, thread_name) = (Arc::clone(&report), name.to_owned());
         let join = std::thread::Builder::new()
@@ -79,10 +82,10 @@ impl<P: Send + 'static> Link<P> {
             .stack_size(STACK)
             .spawn(move || {
                 prepare(&thread_name);
-                body(inbox, told);
+                body(&inbox, told);
             })?;
         Ok(Self {
-            commands: Some(commands),
+            mailbox,
             thread: join.thread().clone(),
             join: Some(join),
             report,
@@ -92,17 +95,14 @@ impl<P: Send + 'static> Link<P> {
 
     fn send(&self, command: Command<P>) {
         // A thread that has ended plays nothing any more: its stream goes on against the clock.
-        let _ = self
-            .commands
-            .as_ref()
-            .map(|commands| commands.send(command));
+        self.mailbox.post(command);
         self.thread.unpark();
     }
 }
 
 impl<P> Drop for Link<P> {
     fn drop(&mut self) {
-        drop(self.commands.take());
+        self.mailbox.end();
         self.thread.unpark();
         // One that is stuck in a sound server's call ends with the process, not later.
         let patience = Instant::now().checked_add(Duration::from_secs(2));
@@ -129,7 +129,7 @@ impl OutputRunner {
         prepare: Prepare,
     ) -> io::Result<Self> {
         let link = Link::spawn(name, pacing, prepare, move |inbox, report| {
-            playback::Playback::new(output, pacing, report).run(&inbox);
+            playback::Playback::new(output, pacing, report).run(inbox);
         })?;
         Ok(Self { link, pipe: None })
     }
@@ -199,7 +199,7 @@ impl InputRunner {
     ) -> io::Result<Self> {
         let live = input.is_live();
         let link = Link::spawn(name, pacing, prepare, move |inbox, report| {
-            capture::Capture::new(input, report).run(&inbox);
+            capture::Capture::new(input, report).run(inbox);
         })?;
         Ok(Self {
             link,
@@ -333,7 +333,10 @@ impl Retry {
 
 /// Says once that a server is lost, and once that it is back.
 fn lost(name: &str, error: &BackendError) {
-    log::warn!("{name} is lost, the stream goes on against the clock: {error}");
+    limited!(
+        log::Level::Warn,
+        "{name} is lost, the stream goes on against the clock: {error}"
+    );
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The handler under a watchdog: each call is a turn that has a beginning and an end.
+//! The handler under a watchdog and with a brake: each call is a turn that has a beginning and an
+//! end, and many long turns are followed by a rest.
 
 use std::sync::Arc;
 
@@ -8,18 +9,32 @@ use agl_virtio_service::Heartbeat;
 use virtio_device::{Handler, Io, Start};
 
 use super::SoundHandler;
+use super::brake::Brake;
 
 /// A handler whose turns a watchdog sees.
 pub struct Watched {
     handler: SoundHandler,
     beat: Arc<Heartbeat>,
+    brake: Option<Brake>,
 }
 
 impl Watched {
-    /// Shows the turns of `handler` to whoever looks at `beat`.
+    /// Shows the turns of `handler` to whoever looks at `beat`. With a brake it leaves a part of the
+    /// processor to others, whatever the guest does.
     #[must_use]
-    pub fn new(handler: SoundHandler, beat: Arc<Heartbeat>) -> Self {
-        Self { handler, beat }
+    pub fn new(handler: SoundHandler, beat: Arc<Heartbeat>, brake: Option<Brake>) -> Self {
+        Self {
+            handler,
+            beat,
+            brake,
+        }
+    }
+
+    /// Before a turn that the guest or its clock has caused.
+    fn rest(&mut self) {
+        if let Some(brake) = &mut self.brake {
+            brake.look();
+        }
     }
 }
 
@@ -30,6 +45,7 @@ impl Handler for Watched {
     }
 
     fn kicked(&mut self, io: &mut Io, queue: usize) {
+        self.rest();
         let _turn = self.beat.turn();
         self.handler.kicked(io, queue);
     }
@@ -50,6 +66,7 @@ impl Handler for Watched {
     }
 
     fn deadline(&mut self, io: &mut Io) {
+        self.rest();
         let _turn = self.beat.turn();
         self.handler.deadline(io);
     }

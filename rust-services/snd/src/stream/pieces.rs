@@ -13,6 +13,10 @@ use crate::model::PcmState;
 use crate::panel::Change;
 use crate::wire::{Direction, PcmStatus, Status, feature};
 
+/// Most pieces that one turn of the queue thread moves; more are due only after it stood still for
+/// seconds, or where nothing keeps time.
+const PIECES_OF_A_TURN: u32 = 1024;
+
 /// What became of a piece that was to be recorded.
 enum Recorded {
     /// It is in the driver's buffer.
@@ -28,6 +32,7 @@ impl Stream {
     #[must_use]
     pub fn due(&self) -> Option<u64> {
         let motion = match self.motion {
+            Motion::Piece { .. } if self.pacing == Pacing::AtOnce => Some(0),
             Motion::Piece { clock, .. } => Some(clock.due().max(self.wait_until)),
             Motion::Dry {
                 clock,
@@ -71,7 +76,8 @@ impl Stream {
         if self.frozen || !io.running(self.queue()) {
             return;
         }
-        loop {
+        // A buffer may be of a length that nobody plays in his life: others have their turn meanwhile.
+        for _ in 0..PIECES_OF_A_TURN {
             match self.motion {
                 Motion::Piece { clock, bytes } => {
                     let due = clock.due().max(self.wait_until);

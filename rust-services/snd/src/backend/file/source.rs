@@ -6,6 +6,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
+use agl_virtio_service::limited;
 use serde::Deserialize;
 
 use super::super::wav::{Contents, Layout};
@@ -75,7 +76,11 @@ impl FileInput {
             match Reader::open(path, params) {
                 Ok(reader) => self.playing = Playing::File(reader),
                 // A wrong file is not a lost server: to try again would not help.
-                Err(error) => log::error!("the source {} is silent: {error}", source.name),
+                Err(error) => limited!(
+                    log::Level::Error,
+                    "the source {} is silent: {error}",
+                    source.name
+                ),
             }
         }
     }

@@ -182,3 +182,31 @@ fn the_folder_of_a_pattern_is_what_is_fixed_of_it() {
     assert_eq!(directory("/{n}.wav"), PathBuf::from("/"));
     assert_eq!(directory("out/a.wav"), PathBuf::from("out"));
 }
+
+#[test]
+fn a_guest_leaves_the_hosts_share_of_the_disk_to_the_host() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut output = FileOutput {
+        pattern: format!("{}/not/there/{{n}}.wav", folder.path().display()),
+        opening: Opening::Prepared,
+        params: None,
+        writer: None,
+        room: Room::none(),
+    };
+    let params = params(Format::S16);
+    let error = output.open(&params, Opening::Prepared).unwrap_err();
+    assert!(error.to_string().contains("left on this disk"), "{error}");
+
+    // It fills up while a guest plays: within a second of sound the file ends, in order.
+    output.room = Room::default();
+    output.open(&params, Opening::Prepared).unwrap();
+    let piece = [0; 4 * 4800];
+    output.write(&piece).unwrap();
+    output.room = Room::none();
+    let written = (0..12).take_while(|_| output.write(&piece).is_ok()).count();
+    assert!(written < 12, "it is refused");
+    output.close();
+    let file = std::fs::read(folder.path().join("not/there/1.wav")).unwrap();
+    let contents = Contents::parse(&file, file.len() as u64).unwrap();
+    assert_eq!(contents.data_bytes, (written as u64 + 1) * 4 * 4800);
+}

@@ -3,12 +3,13 @@
 //! An input stream's thread.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, TryRecvError};
 
+use agl_virtio_service::limited;
 use rtrb::Producer;
 
 use super::super::pipe::{Report, ServerState};
 use super::super::{BackendError, Input, Opening};
+use super::mailbox::{Found, Mailbox};
 use super::{Command, LOOK, Retry, lost, monotonic};
 use crate::format::Params;
 
@@ -42,12 +43,12 @@ impl Capture {
         }
     }
 
-    pub(super) fn run(mut self, inbox: &Receiver<Command<Producer<u8>>>) {
+    pub(super) fn run(mut self, inbox: &Mailbox<Producer<u8>>) {
         loop {
-            match inbox.try_recv() {
-                Ok(command) => self.obey(command),
-                Err(TryRecvError::Disconnected) => return self.close(),
-                Err(TryRecvError::Empty) => self.turn(),
+            match inbox.take() {
+                Found::Command(command) => self.obey(command),
+                Found::Nothing => self.turn(),
+                Found::End => return self.close(),
             }
         }
     }
@@ -145,7 +146,10 @@ impl Capture {
             Ok(()) => {
                 open.retry = None;
                 self.report.set_state(ServerState::Live);
-                log::info!("the source of this stream's sound is back");
+                limited!(
+                    log::Level::Info,
+                    "the source of this stream's sound is back"
+                );
             }
             Err(error) => self.fail(&error),
         }

@@ -3,13 +3,14 @@
 //! An output stream's thread.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
+use agl_virtio_service::limited;
 use rtrb::Consumer;
 
 use super::super::pipe::{Report, ServerState};
 use super::super::{BackendError, Opening, Output, Pacing};
+use super::mailbox::{Found, Mailbox};
 use super::{Command, LOOK, Retry, lost, monotonic};
 use crate::format::Params;
 
@@ -42,12 +43,12 @@ impl Playback {
         }
     }
 
-    pub(super) fn run(mut self, inbox: &Receiver<Command<Consumer<u8>>>) {
+    pub(super) fn run(mut self, inbox: &Mailbox<Consumer<u8>>) {
         loop {
-            match inbox.try_recv() {
-                Ok(command) => self.obey(command),
-                Err(TryRecvError::Disconnected) => return self.close(),
-                Err(TryRecvError::Empty) => self.turn(),
+            match inbox.take() {
+                Found::Command(command) => self.obey(command),
+                Found::Nothing => self.turn(),
+                Found::End => return self.close(),
             }
         }
     }
@@ -161,7 +162,10 @@ impl Playback {
                 );
                 open.retry = None;
                 self.report.set_state(ServerState::Live);
-                log::info!("the place for this stream's sound is back");
+                limited!(
+                    log::Level::Info,
+                    "the place for this stream's sound is back"
+                );
             }
             Err(error) => self.fail(&error),
         }

@@ -174,3 +174,52 @@ fn a_thread_that_hangs_holds_up_nobody() {
         runner.report().state() == ServerState::Live
     });
 }
+
+#[test]
+fn a_guest_that_asks_faster_than_a_back_end_obeys_piles_nothing_up() {
+    /// Hangs until it is freed, and counts.
+    #[derive(Clone, Default)]
+    struct Slow {
+        free: Arc<AtomicBool>,
+        opened: Arc<Mutex<Vec<u8>>>,
+        selected: Arc<Mutex<Vec<u32>>>,
+    }
+    impl Input for Slow {
+        fn open(&mut self, params: &Params, _: Opening) -> Result<(), BackendError> {
+            while !self.free.load(Ordering::SeqCst) {
+                std::thread::park_timeout(Duration::from_millis(1));
+            }
+            self.opened.lock().unwrap().push(params.channels);
+            Ok(())
+        }
+        fn read(&mut self, _: &mut [u8]) -> Result<usize, BackendError> {
+            Ok(0)
+        }
+        fn select(&mut self, source: u32) {
+            self.selected.lock().unwrap().push(source);
+        }
+        fn close(&mut self) {}
+    }
+    let slow = Slow::default();
+    let input = Box::new(slow.clone());
+    let mut runner = InputRunner::spawn("test", input, Pacing::Clock, Arc::new(|_| {})).unwrap();
+    let mut newest = params();
+    for round in 0..2000 {
+        runner.open(&newest, Opening::Prepared);
+        runner.start();
+        runner.select(round, None);
+        runner.stop();
+        runner.close();
+    }
+    newest.channels = 8;
+    runner.open(&newest, Opening::Prepared);
+    runner.start();
+    slow.free.store(true, Ordering::SeqCst);
+    wait_until("the newest wish is obeyed", || {
+        slow.opened.lock().unwrap().last() == Some(&8)
+            && runner.report().state() == ServerState::Live
+    });
+    let opened = slow.opened.lock().unwrap().len();
+    assert!(opened <= 64, "opened {opened} times: every one had waited");
+    assert_eq!(slow.selected.lock().unwrap().last(), Some(&1999));
+}

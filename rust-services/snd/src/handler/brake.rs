@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! How much of a processor a guest can make the queue thread take.
+//!
+//! The queue thread goes before everything that is not real-time. A guest that kicks without end,
+//! asks without end or sends buffers of one frame would have a processor of the host for itself. So
+//! the thread counts what it takes, and sleeps when that is too much: what suffers is this guest's
+//! sound. A card with eight streams takes a few hundredths of what is allowed.
+
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// Over so long the share is measured: a burst that is shorter is not slowed down.
+const WINDOW: Duration = Duration::from_millis(100);
+/// Of four parts of the time, the thread may work this many.
+const PARTS: u32 = 3;
+
+/// Measures one thread, and slows it down.
+#[derive(Debug, Default)]
+pub struct Brake {
+    since: Option<(Instant, Duration)>,
+}
+
+impl Brake {
+    /// Looks at what the calling thread took since the last window began, and sleeps if that was too
+    /// much. Costs a look at the clock, and a system call per window.
+    pub fn look(&mut self) {
+        let now = Instant::now();
+        match self.since {
+            Some((began, _)) if now.saturating_duration_since(began) < WINDOW => return,
+            Some((began, taken)) => {
+                let worked = thread_time().saturating_sub(taken);
+                let rest = rest(now.saturating_duration_since(began), worked);
+                if !rest.is_zero() {
+                    std::thread::sleep(rest);
+                }
+            }
+            None => {}
+        }
+        self.since = Some((Instant::now(), thread_time()));
+    }
+}
+
+/// How long to sleep after `worked` within `passed`.
+fn rest(passed: Duration, worked: Duration) -> Duration {
+    let wanted = worked.saturating_mul(4).checked_div(PARTS);
+    // A turn may have been long; the sleep is not, for it is repeated.
+    wanted
+        .unwrap_or_default()
+        .saturating_sub(passed)
+        .min(WINDOW)
+}
+
+/// Processor time of the calling thread.
+fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(
+        u64::try_from(time.tv_sec).unwrap_or(0),
+        u32::try_from(time.tv_nsec).unwrap_or(0),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_works_little_never_sleeps_and_who_works_always_sleeps_a_quarter() {
+        let ms = Duration::from_millis;
+        assert_eq!(rest(ms(100), ms(5)), Duration::ZERO);
+        assert_eq!(rest(ms(100), ms(75)), Duration::ZERO);
+        assert_eq!(rest(ms(120), ms(120)), ms(40));
+        assert_eq!(rest(ms(9000), ms(9000)), ms(100));
+    }
+
+    #[test]
+    fn a_thread_that_never_waits_is_held_to_its_share() {
+        let (began, taken) = (Instant::now(), thread_time());
+        let mut brake = Brake::default();
+        while began.elapsed() < Duration::from_secs(1) {
+            brake.look();
+        }
+        let (passed, worked) = (began.elapsed(), thread_time() - taken);
+        // A busy machine only makes the share smaller. The last window is not slept for.
+        assert!(
+            worked <= passed * 3 / 4 + WINDOW,
+            "{worked:?} of {passed:?}"
+        );
+    }
+}
