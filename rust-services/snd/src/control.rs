@@ -15,6 +15,7 @@ use crate::panel::{Change, Panel};
 
 mod jack;
 mod stream;
+mod values;
 
 pub use jack::{JACK_INTERFACE, JackObject};
 pub use stream::{STREAM_INTERFACE, StreamObject};

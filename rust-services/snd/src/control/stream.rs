@@ -9,11 +9,12 @@ use zbus::fdo::Error;
 use zbus::message::Header;
 use zbus::zvariant::Value;
 
+use super::values::{centibels, decibels, refuse, volume_decibels, volume_step};
 use crate::backend::Role;
 use crate::backend::pipe::ServerState;
 use crate::config::StreamConfig;
 use crate::panel::{Change, Panel, StreamPanel};
-use crate::policy::{VOLUME_MAX, VOLUME_STEP_CB};
+use crate::policy::VOLUME_MAX;
 use crate::wire::Direction;
 
 /// The name of the interface.
@@ -27,9 +28,6 @@ const STATES: [&str; 6] = [
     "stopped",
     "released",
 ];
-/// How far a stream can be made to step back, in decibels.
-const SOFTEST: f64 = -60.0;
-
 /// A stream's object.
 #[derive(Clone)]
 pub struct StreamObject {
@@ -76,27 +74,6 @@ impl StreamObject {
     }
 }
 
-fn refuse(what: &str) -> Error {
-    Error::InvalidArgs(what.to_owned())
-}
-
-/// Hundredths of a decibel of a number of decibels from [`SOFTEST`] to 0.
-fn centibels(decibels: f64) -> Result<i32, Error> {
-    if !(SOFTEST..=0.0).contains(&decibels) {
-        return Err(refuse("write a number of decibels from -60.0 to 0.0"));
-    }
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "in range by the check before"
-    )]
-    let centibels = (decibels * 100.0).round() as i32;
-    Ok(centibels)
-}
-
-fn decibels(centibels: i32) -> f64 {
-    f64::from(centibels) / 100.0
-}
-
 #[zbus::interface(name = "org.automotivelinux.Virtio1.Sound.Stream")]
 impl StreamObject {
     #[zbus(property(emits_changed_signal = "const"))]
@@ -127,15 +104,7 @@ impl StreamObject {
         #[zbus(header)] header: Option<Header<'_>>,
     ) -> zbus::Result<()> {
         let volume: f64 = typed("Volume", volume)?;
-        if !(0.0..=1.0).contains(&volume) {
-            return Err(refuse("write a volume from 0.0 to 1.0").into());
-        }
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "in range by the check before"
-        )]
-        let step = (volume * f64::from(VOLUME_MAX)).round() as u32;
+        let step = volume_step(volume)?;
         self.turn(connection, header.as_ref(), |knobs| {
             knobs.set_volume(step);
             Ok(())
@@ -148,13 +117,7 @@ impl StreamObject {
     /// The volume in decibels; −1000 for silence.
     #[zbus(property)]
     fn volume_db(&self) -> Result<f64, Error> {
-        let volume = self.knobs()?.volume();
-        let below = f64::from(VOLUME_MAX.saturating_sub(volume));
-        Ok(if volume == 0 {
-            -1000.0
-        } else {
-            0.0 - below * f64::from(VOLUME_STEP_CB) / 100.0
-        })
+        Ok(volume_decibels(self.knobs()?.volume()))
     }
 
     #[zbus(property)]
