@@ -21,6 +21,7 @@ SRC_URI += "\
     file://agl-virtio-scmi@.service \
     file://agl-virtio-snd@.service \
     file://agl-virtio.tmpfiles \
+    file://agl-virtiod.service \
     file://org.automotivelinux.Virtio1.conf \
 "
 
@@ -29,7 +30,7 @@ S = "${UNPACKDIR}/ws"
 inherit cargo cargo-update-recipe-crates pkgconfig systemd useradd
 
 # What is built and packaged, of all crates of the workspace.
-AGL_VIRTIO_PROGRAMS = "agl-virtio-can agl-virtio-keeper agl-virtio-rpmb agl-virtio-scmi agl-virtio-snd"
+AGL_VIRTIO_PROGRAMS = "agl-virtio-can agl-virtio-keeper agl-virtio-rpmb agl-virtio-scmi agl-virtio-snd agl-virtioctl agl-virtiod"
 AGL_VIRTIO_RUST = "1.85"
 
 python () {
@@ -53,7 +54,7 @@ do_install() {
         install -D -m 0755 "${B}/target/${CARGO_TARGET_SUBDIR}/$program" "${D}${bindir}/$program"
     done
     install -D -m 0755 "${B}/target/${CARGO_TARGET_SUBDIR}/agl-virtio-rpmb-tool" "${D}${bindir}/agl-virtio-rpmb-tool"
-    for unit in agl-virtio-can@.service agl-virtio-rpmb@.service agl-virtio-scmi@.service agl-virtio-snd@.service; do
+    for unit in agl-virtio-can@.service agl-virtio-rpmb@.service agl-virtio-scmi@.service agl-virtio-snd@.service agl-virtiod.service; do
         install -D -m 0644 "${UNPACKDIR}/$unit" "${D}${systemd_system_unitdir}/$unit"
     done
     install -D -m 0644 ${UNPACKDIR}/agl-virtio-sandbox.conf ${D}${systemd_system_unitdir}/agl-virtio-.service.d/sandbox.conf
@@ -65,14 +66,16 @@ do_install() {
         ${D}${datadir}/dbus-1/system.d/org.automotivelinux.Virtio1.conf
     install -D -m 0644 ${S}/service/polkit/org.automotivelinux.virtio1.policy \
         ${D}${datadir}/polkit-1/actions/org.automotivelinux.virtio1.policy
-    install -d -m 0755 ${D}${sysconfdir}/agl-virtio
+    install -d -m 0755 ${D}${sysconfdir}/agl-virtio ${D}${sysconfdir}/agl-virtio/guests.d
 }
 
-PACKAGES =+ "${PN}-can ${PN}-common ${PN}-keeper ${PN}-rpmb ${PN}-rpmb-tool ${PN}-scmi ${PN}-snd"
+PACKAGES =+ "${PN}-can ${PN}-common ${PN}-ctl ${PN}-keeper ${PN}-manager ${PN}-rpmb ${PN}-rpmb-tool ${PN}-scmi ${PN}-snd"
 
 SUMMARY:${PN}-can = "VIRTIO CAN device service"
 SUMMARY:${PN}-common = "What all VIRTIO device services share: supervision, D-Bus policy, polkit action, folders"
+SUMMARY:${PN}-ctl = "Guests and their virtual devices at a terminal"
 SUMMARY:${PN}-keeper = "Holds a VMM's connection while its device service comes and goes"
+SUMMARY:${PN}-manager = "Defines, starts and supervises guests, and shows them on D-Bus"
 SUMMARY:${PN}-rpmb = "VIRTIO RPMB device service: replay-protected memory blocks"
 SUMMARY:${PN}-rpmb-tool = "Programs, reads and writes an RPMB device, in a guest or on a host"
 SUMMARY:${PN}-scmi = "VIRTIO SCMI platform service: clocks, power, performance, sensors, resets by policy"
@@ -80,7 +83,7 @@ SUMMARY:${PN}-snd = "VIRTIO sound device service"
 
 # ${PN} itself is all of them.
 ALLOW_EMPTY:${PN} = "1"
-RDEPENDS:${PN} = "${PN}-can ${PN}-keeper ${PN}-rpmb ${PN}-scmi ${PN}-snd"
+RDEPENDS:${PN} = "${PN}-can ${PN}-ctl ${PN}-keeper ${PN}-manager ${PN}-rpmb ${PN}-scmi ${PN}-snd"
 
 FILES:${PN}-can = "\
     ${bindir}/agl-virtio-can \
@@ -97,8 +100,13 @@ FILES:${PN}-common = "\
     ${systemd_system_unitdir}/agl-virtio-.service.d \
 "
 
+FILES:${PN}-ctl = "${bindir}/agl-virtioctl"
+
 FILES:${PN}-keeper = "${bindir}/agl-virtio-keeper"
 RDEPENDS:${PN}-keeper = "${PN}-common"
+
+FILES:${PN}-manager = "${bindir}/agl-virtiod ${systemd_system_unitdir}/agl-virtiod.service"
+RDEPENDS:${PN}-manager = "${PN}-common ${PN}-keeper"
 
 FILES:${PN}-rpmb = "${bindir}/agl-virtio-rpmb ${systemd_system_unitdir}/agl-virtio-rpmb@.service"
 RDEPENDS:${PN}-rpmb = "${PN}-common ${PN}-keeper"
@@ -118,8 +126,9 @@ RRECOMMENDS:${PN}-snd = "${@bb.utils.contains('PACKAGECONFIG', 'gstreamer', \
     'gstreamer1.0-plugins-base gstreamer1.0-plugins-good', '', d)}"
 
 # An instance is a guest: nobody but the integrator knows which there are.
-SYSTEMD_PACKAGES = "${PN}-can ${PN}-rpmb ${PN}-scmi ${PN}-snd"
+SYSTEMD_PACKAGES = "${PN}-can ${PN}-manager ${PN}-rpmb ${PN}-scmi ${PN}-snd"
 SYSTEMD_SERVICE:${PN}-can = "agl-virtio-can@.service"
+SYSTEMD_SERVICE:${PN}-manager = "agl-virtiod.service"
 SYSTEMD_SERVICE:${PN}-rpmb = "agl-virtio-rpmb@.service"
 SYSTEMD_SERVICE:${PN}-scmi = "agl-virtio-scmi@.service"
 SYSTEMD_SERVICE:${PN}-snd = "agl-virtio-snd@.service"

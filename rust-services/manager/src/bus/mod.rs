@@ -4,10 +4,12 @@
 mod device;
 mod guest;
 mod manager;
+mod reference;
 
 pub use device::{DEVICE_INTERFACE, DeviceObject};
 pub use guest::{GUEST_INTERFACE, GuestObject};
 pub use manager::{MANAGER_INTERFACE, ManagerObject};
+pub use reference::reference;
 
 use crate::guest::{DeviceStatus, GuestStatus};
 use crate::registry::Registry;

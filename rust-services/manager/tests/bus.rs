@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The manager on a bus with the shipped policy: who may do what, what is refused and how, a
+//! monitor that is killed, a manager that is killed, and calls that make no sense.
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "what goes wrong here fails the test"
+)]
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use support::{GUEST, NOBODY, ROOT, Scene, until};
+use zbus::zvariant::{ObjectPath, StructureBuilder, Value};
+
+const MANAGER: &str = "org.automotivelinux.Virtio1.Manager";
+const GUEST_INTERFACE: &str = "org.automotivelinux.Virtio1.Guest";
+
+/// A guest whose monitor is a program that does nothing: xl runs until it is ended.
+fn idle_guest(folder: &Path) -> String {
+    let program = folder.join("monitor");
+    fs::write(&program, "#!/bin/sh\nexec sleep 100000\n").unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    format!(
+        "[guest]\nvmm = \"xen\"\nprogram = \"{}\"\nboot = {{ firmware = \"/dev/null\" }}\n\
+         restart = {{ delay_ms = 1, longest_delay_ms = 1 }}\n",
+        program.display()
+    )
+}
+
+fn idle_scene() -> (tempfile::TempDir, Scene) {
+    let programs = tempfile::tempdir().unwrap();
+    let scene = Scene::start(&[("ivi", &idle_guest(programs.path()))]);
+    (programs, scene)
+}
+
+fn own() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+fn said(output: &std::process::Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn pid(scene: &Scene) -> i32 {
+    let text = scene.of_guest("Pid");
+    text.split_whitespace().last().unwrap().parse().unwrap()
+}
+
+fn kill(pid: i32) {
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}
+
+#[test]
+fn everybody_reads_and_nobody_changes_without_the_authority_s_consent() {
+    let (_programs, scene) = idle_scene();
+    let read = scene.get(NOBODY, GUEST, GUEST_INTERFACE, "State");
+    assert!(read.status.success(), "{}", said(&read));
+    let command = scene.call(NOBODY, GUEST, &format!("{GUEST_INTERFACE}.GetCommand"), &[]);
+    assert!(command.status.success(), "{}", said(&command));
+    for (path, method, words) in [
+        (GUEST, format!("{GUEST_INTERFACE}.Start"), vec![]),
+        (GUEST, format!("{GUEST_INTERFACE}.Stop"), vec!["uint32:0"]),
+        (GUEST, format!("{GUEST_INTERFACE}.Kill"), vec![]),
+        (GUEST, format!("{GUEST_INTERFACE}.Reboot"), vec![]),
+        (GUEST, format!("{GUEST_INTERFACE}.Pause"), vec![]),
+        (GUEST, format!("{GUEST_INTERFACE}.Resume"), vec![]),
+        (ROOT, format!("{MANAGER}.Reload"), vec![]),
+        (ROOT, format!("{MANAGER}.Remove"), vec!["string:ivi"]),
+        (
+            ROOT,
+            format!("{MANAGER}.Define"),
+            vec!["string:a", "string:"],
+        ),
+    ] {
+        let output = scene.call(NOBODY, path, &method, &words);
+        assert!(
+            said(&output).contains("AccessDenied"),
+            "{method}: {}",
+            said(&output)
+        );
+    }
+    assert!(scene.of_guest("State").contains("stopped"));
+    // The shipped policy keeps the manager's name for root.
+    let output = std::process::Command::new("busctl")
+        .arg(format!("--address={}", scene.address()))
+        .args(["introspect", support::NAME, GUEST])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains(".ExitReason"), "{text}{}", said(&output));
+}
+
+#[test]
+fn a_guest_starts_is_started_again_when_killed_and_isolated_when_that_goes_on() {
+    let (_programs, scene) = idle_scene();
+    let start = scene.call(own(), GUEST, &format!("{GUEST_INTERFACE}.Start"), &[]);
+    assert!(start.status.success(), "{}", said(&start));
+    let mut kills = 0;
+    until("the isolation", || {
+        let state = scene.of_guest("State");
+        if state.contains("\"isolated\"") {
+            return Some(());
+        }
+        let victim = pid(&scene);
+        if state.contains("\"running\"") && victim != 0 {
+            kill(victim);
+            kills += 1;
+            until("another process", || (pid(&scene) != victim).then_some(()));
+        }
+        None
+    });
+    assert_eq!(kills, 6, "the limit is 5 restarts");
+    assert!(
+        scene
+            .of_guest("ExitReason")
+            .contains("crash: the monitor was ended by signal 9")
+    );
+    let start = scene.call(own(), GUEST, &format!("{GUEST_INTERFACE}.Start"), &[]);
+    assert!(
+        start.status.success(),
+        "by hand it starts again: {}",
+        said(&start)
+    );
+    kill_for_good(&scene);
+}
+
+/// Ends the guest, so that it does not outlive its test.
+fn kill_for_good(scene: &Scene) {
+    let output = scene.call(own(), GUEST, &format!("{GUEST_INTERFACE}.Kill"), &[]);
+    assert!(output.status.success(), "{}", said(&output));
+    until("the end", || {
+        scene.of_guest("State").contains("stopped").then_some(())
+    });
+}
+
+#[test]
+fn a_guest_outlives_its_manager_and_obeys_the_next_one() {
+    let (_programs, mut scene) = idle_scene();
+    let start = scene.call(own(), GUEST, &format!("{GUEST_INTERFACE}.Start"), &[]);
+    assert!(start.status.success(), "{}", said(&start));
+    let before = (pid(&scene), scene.of_guest("StartedUsec"));
+    scene.crash();
+    until("the guest is found", || {
+        scene.of_guest("State").contains("running").then_some(())
+    });
+    assert_eq!((pid(&scene), scene.of_guest("StartedUsec")), before);
+    kill_for_good(&scene);
+}
+
+#[test]
+fn what_ended_while_no_manager_was_there_is_noticed_and_judged() {
+    let (_programs, mut scene) = idle_scene();
+    let start = scene.call(own(), GUEST, &format!("{GUEST_INTERFACE}.Start"), &[]);
+    assert!(start.status.success(), "{}", said(&start));
+    let before = pid(&scene);
+    scene.manager.0.kill().unwrap();
+    scene.manager.0.wait().unwrap();
+    kill(before);
+    scene.crash();
+    until("another process", || {
+        let now = pid(&scene);
+        (now != 0 && now != before).then_some(())
+    });
+    assert!(scene.of_guest("Restarts").contains("uint32 1"));
+    kill_for_good(&scene);
+}
+
+#[test]
+fn a_wrong_file_changes_nothing_and_a_right_one_is_in_force() {
+    let (programs, scene) = idle_scene();
+    let reload = format!("{MANAGER}.Reload");
+    fs::write(scene.file("second"), "[guest]\nmemory = \"1 GB\"\n").unwrap();
+    fs::write(scene.file("ivi"), "[guest]\ncpus = 0\n").unwrap();
+    let output = scene.call(own(), ROOT, &reload, &[]);
+    let text = said(&output);
+    assert!(
+        text.contains("second.toml:2:10") && text.contains("ivi.toml:2:8"),
+        "{text}"
+    );
+    assert!(
+        scene.of_guest("Cpus").contains("uint32 1"),
+        "the old state is gone"
+    );
+    let faults = scene.get(own(), ROOT, MANAGER, "Faults");
+    assert!(String::from_utf8_lossy(&faults.stdout).contains("second.toml:2:10"));
+
+    fs::remove_file(scene.file("second")).unwrap();
+    let file = idle_guest(programs.path()) + "cpus = 3\n";
+    fs::write(scene.file("ivi"), file).unwrap();
+    let output = scene.call(own(), ROOT, &reload, &[]);
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(scene.of_guest("Cpus").contains("uint32 3"));
+}
+
+#[test]
+fn guests_are_defined_and_removed_over_the_bus() {
+    let (programs, scene) = idle_scene();
+    let text = format!("string:{}", idle_guest(programs.path()));
+    let define = format!("{MANAGER}.Define");
+    let output = scene.call(own(), ROOT, &define, &["string:cluster", &text]);
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(scene.file("cluster").exists());
+    for (name, file) in [("../a", ""), ("", ""), ("b", "[guest]\ncpus = 0\n")] {
+        let words = [format!("string:{name}"), format!("string:{file}")];
+        let output = scene.call(own(), ROOT, &define, &[&words[0], &words[1]]);
+        assert!(
+            said(&output).contains("InvalidArgs"),
+            "{name}: {}",
+            said(&output)
+        );
+    }
+    assert!(!scene.file("b").exists(), "a wrong file was left behind");
+    let output = scene.call(
+        own(),
+        ROOT,
+        &format!("{MANAGER}.Remove"),
+        &["string:cluster"],
+    );
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(!scene.file("cluster").exists());
+}
+
+/// Numbers that are the same in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % sides
+    }
+
+    fn value(&mut self) -> Value<'static> {
+        match self.roll(7) {
+            0 => Value::from(self.0),
+            1 => Value::from(u32::try_from(self.roll(1 << 32)).unwrap()),
+            2 => Value::from(self.roll(2) == 0),
+            3 => Value::from("x".repeat(usize::try_from(self.roll(70_000)).unwrap())),
+            4 => Value::from(ObjectPath::try_from(ROOT).unwrap()),
+            5 => Value::from(vec![self.0; 3]),
+            _ => Value::from("../ivi\u{1}"),
+        }
+    }
+}
+
+#[test]
+fn calls_that_make_no_sense_are_answered_and_change_nothing() {
+    let (_programs, scene) = idle_scene();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let connection = zbus::connection::Builder::address(scene.address().as_str())
+            .unwrap()
+            .method_timeout(support::PATIENCE)
+            .build()
+            .await
+            .unwrap();
+        let paths = [ROOT, GUEST, "/", "/org/automotivelinux/Virtio1/guests/none"];
+        let interfaces = [
+            MANAGER,
+            GUEST_INTERFACE,
+            "org.automotivelinux.Virtio1.ManagedDevice",
+            "org.freedesktop.DBus.Properties",
+        ];
+        let methods = [
+            "Define", "Remove", "GetGuest", "Stop", "Get", "Set", "GetAll", "Attach", "Nothing",
+        ];
+        let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+        let pick = |dice: &mut Dice, from: &'static [&'static str]| {
+            from[usize::try_from(dice.roll(from.len() as u64)).unwrap()]
+        };
+        for _ in 0..500 {
+            let path = paths[usize::try_from(dice.roll(4)).unwrap()];
+            let interface = interfaces[usize::try_from(dice.roll(4)).unwrap()];
+            let method = methods[usize::try_from(dice.roll(9)).unwrap()];
+            let body = match dice.roll(4) {
+                0 => StructureBuilder::new().append_field(dice.value()),
+                1 => StructureBuilder::new()
+                    .add_field(pick(&mut dice, &["ivi", "", GUEST_INTERFACE]))
+                    .append_field(dice.value()),
+                2 => StructureBuilder::new()
+                    .add_field(pick(&mut dice, &[MANAGER, GUEST_INTERFACE]))
+                    .add_field(pick(&mut dice, &["State", "Guests", "Pid"]))
+                    .add_field(dice.value()),
+                _ => StructureBuilder::new()
+                    .append_field(dice.value())
+                    .append_field(dice.value()),
+            };
+            let body = body.build().unwrap();
+            let answer = connection
+                .call_method(Some(support::NAME), path, Some(interface), method, &body)
+                .await;
+            // An answer or an error, and never none.
+            if let Err(error) = answer {
+                assert!(
+                    matches!(error, zbus::Error::MethodError(..)),
+                    "{method}: {error}"
+                );
+            }
+        }
+    });
+    assert!(scene.of_guest("State").contains("stopped"));
+    assert!(scene.file("ivi").exists());
+}
