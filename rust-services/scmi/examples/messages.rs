@@ -2,8 +2,9 @@
 
 //! Sends a service many times the same command: what is measured while it runs is the service.
 //!
-//! `cargo run --example messages -- SOCKET IN_FLIGHT COUNT PROTOCOL MESSAGE [WORD…]`; protocol,
-//! message and words are hexadecimal. Prints, in nanoseconds: the median of the round trips with one
+//! `cargo run --example messages -- SOCKET IN_FLIGHT COUNT [PROTOCOL MESSAGE [WORD…] then] PROTOCOL
+//! MESSAGE [WORD…]`; protocol, message and words are hexadecimal. What comes before `then` is sent
+//! once, whatever is answered. Prints, in nanoseconds: the median of the round trips with one
 //! in flight, or the time per message with more; then the 99th percentile.
 
 use std::time::Instant;
@@ -11,18 +12,31 @@ use std::time::Instant;
 use frontend::Deadline;
 use frontend::clients::scmi::{COMMANDS, MESSAGE_SIZE, ScmiClient, header};
 
+/// A command of these words.
+fn command(words: &[String]) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+    let words: Result<Vec<u32>, _> = words
+        .iter()
+        .map(|word| u32::from_str_radix(word, 16))
+        .collect();
+    let words = words?;
+    let [protocol, message, parameters @ ..] = words.as_slice() else {
+        return Err("a command is PROTOCOL MESSAGE [WORD…]".into());
+    };
+    let header = header(u8::try_from(*protocol)?, u8::try_from(*message)?, 1);
+    let words = std::iter::once(&header).chain(parameters);
+    Ok(words.flat_map(|word| word.to_le_bytes()).collect())
+}
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let usage = "usage: messages SOCKET IN_FLIGHT COUNT PROTOCOL MESSAGE [WORD…]";
     let mut words = std::env::args().skip(1);
     let socket = words.next().ok_or(usage)?;
     let in_flight: usize = words.next().ok_or(usage)?.parse()?;
     let count: usize = words.next().ok_or(usage)?.parse()?;
-    let protocol = u8::from_str_radix(&words.next().ok_or(usage)?, 16)?;
-    let message = u8::from_str_radix(&words.next().ok_or(usage)?, 16)?;
-    let mut bytes = header(protocol, message, 1).to_le_bytes().to_vec();
-    for word in words {
-        bytes.extend_from_slice(&u32::from_str_radix(&word, 16)?.to_le_bytes());
-    }
+    let words: Vec<String> = words.collect();
+    let mut commands = words.rsplit(|word| word == "then").map(command);
+    let bytes = commands.next().ok_or(usage)??;
+    let before = commands.collect::<Result<Vec<_>, _>>()?;
     let stream = std::os::unix::net::UnixStream::connect(socket)?;
     let mut options = ScmiClient::options();
     for queue in &mut options.queues {
@@ -30,6 +44,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         queue.size = 64;
     }
     let mut client = ScmiClient::start(stream, &options)?;
+    for bytes in before.iter().rev() {
+        client.exchange(bytes, MESSAGE_SIZE)?;
+    }
     let reply = client.exchange(&bytes, MESSAGE_SIZE)?;
     if reply.status != 0 {
         return Err(format!("it is answered with status {}", reply.status).into());
