@@ -127,6 +127,10 @@ async fn serve(
             }
         }
     }
+    // What changed before is in the objects already, and old signals mean nothing; from the name on
+    // there may be somebody who listens.
+    drop(registry.take_changes());
+    while signals.try_recv().is_ok() {}
     // The name comes last: who sees it finds all objects. Without flags nobody can take it, and
     // we wait for it where somebody has it.
     let name = place.bus_name();
@@ -139,9 +143,6 @@ async fn serve(
              The name comes to us when that one ends"
         );
     }
-    // What changed before is in the objects already, and old signals mean nothing.
-    drop(registry.take_changes());
-    while signals.try_recv().is_ok() {}
     registry.set_status(BusStatus::Present);
     log::info!("is on D-Bus as {name}");
 
