@@ -23,8 +23,8 @@ do_install:append() {
         ${D}${nonarch_base_libdir}/udev/rules.d/60-agl-virtio-resources.rules
 }
 
+FILES:${PN} += "${nonarch_base_libdir}/udev/rules.d"
+
 # The rule names the service's user.
 RDEPENDS:${PN} = "agl-virtio-scmi"
 RPROVIDES:${PN} += "kernel-module-agl-virtio-resources"
-
-FILES:${PN} += "${nonarch_base_libdir}/udev/rules.d"
