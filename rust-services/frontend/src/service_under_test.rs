@@ -21,6 +21,7 @@ pub struct Launch {
     args: Vec<OsString>,
     keeper: Option<PathBuf>,
     wrapper: Vec<OsString>,
+    keeper_args: Vec<OsString>,
     each_life: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
     log: Option<PathBuf>,
@@ -36,6 +37,7 @@ impl Launch {
             args: Vec::new(),
             keeper: None,
             wrapper: Vec::new(),
+            keeper_args: Vec::new(),
             each_life: Vec::new(),
             env: Vec::new(),
             log: None,
@@ -61,6 +63,13 @@ impl Launch {
     #[must_use]
     pub fn wrapped<A: Into<OsString>>(mut self, words: impl IntoIterator<Item = A>) -> Self {
         self.wrapper.extend(words.into_iter().map(Into::into));
+        self
+    }
+
+    /// With these arguments of the keeper.
+    #[must_use]
+    pub fn keeper_args<A: Into<OsString>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
+        self.keeper_args.extend(args.into_iter().map(Into::into));
         self
     }
 
@@ -101,6 +110,7 @@ impl Launch {
             Some(keeper) => {
                 words.push(keeper.clone().into());
                 words.extend(socket);
+                words.extend(self.keeper_args.iter().cloned());
                 words.push("--".into());
                 words.extend(self.each_life.iter().cloned());
                 words.push(self.program.clone().into());

@@ -36,11 +36,16 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts a program which inherits `fds`.
-    fn start(mut command: Command, fds: &[BorrowedFd<'_>]) -> io::Result<Self> {
+    /// Starts a program which inherits `fds`, and of the variables in [`OURS`] those given.
+    fn start(
+        mut command: Command,
+        fds: &[BorrowedFd<'_>],
+        environment: &[(&str, OsString)],
+    ) -> io::Result<Self> {
         for name in OURS {
             command.env_remove(name);
         }
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
         // Signals of a terminal reach the keeper, which tells the service.
         command.process_group(0);
         // Descriptors are inherited by not being close-on-exec. This process has one thread, so no
@@ -112,14 +117,18 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// Starts `PROGRAM ARGUMENTS --socket-fd N --record-fd M`.
-    pub(crate) fn start(line: &[OsString], record: &Record) -> io::Result<Self> {
+    /// Starts `PROGRAM ARGUMENTS --socket-fd N --record-fd M` with these environment variables.
+    pub(crate) fn start(
+        line: &[OsString],
+        record: &Record,
+        environment: [(&str, OsString); 2],
+    ) -> io::Result<Self> {
         let socket = PrivateSocket::new()?;
         let mut command = program(line)?;
         command.arg("--socket-fd").arg(number(&socket.listener));
         command.arg("--record-fd").arg(number(record.file()));
         let fds = [socket.listener.as_fd(), record.file().as_fd()];
-        let process = Process::start(command, &fds)?;
+        let process = Process::start(command, &fds, &environment)?;
         Ok(Self { process, socket })
     }
 
@@ -134,7 +143,7 @@ pub(crate) fn start_check(line: &[OsString], record: &Record) -> io::Result<Proc
     let mut command = program(line)?;
     command.arg("--record-fd").arg(number(record.file()));
     command.arg("--check");
-    Process::start(command, &[record.file().as_fd()])
+    Process::start(command, &[record.file().as_fd()], &[])
 }
 
 fn program(line: &[OsString]) -> io::Result<Command> {

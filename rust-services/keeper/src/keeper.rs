@@ -22,6 +22,7 @@ use crate::options::Options;
 use crate::restart::{Death, RestartPolicy, Verdict};
 use crate::session::Session;
 use crate::signals::Signals;
+use crate::watchdog::Watchdog;
 
 /// A service that was asked to end is killed after this time: at the end of the keeper ...
 const DRAIN: Duration = Duration::from_secs(10);
@@ -56,6 +57,7 @@ pub(crate) struct Keeper<'a> {
     listener: UnixListener,
     notifier: Notifier,
     signals: Signals,
+    watchdog: Watchdog,
     record: Arc<Record>,
     slot: Slot,
     policy: RestartPolicy,
@@ -84,6 +86,7 @@ impl<'a> Keeper<'a> {
             listener,
             notifier,
             signals: Signals::install().map_err(system("signals"))?,
+            watchdog: Watchdog::new(options.watchdog).map_err(system("the watchdog"))?,
             record: Arc::new(Record::create()?),
             slot: Slot::Empty(now),
             policy: RestartPolicy::default(),
@@ -122,6 +125,7 @@ impl<'a> Keeper<'a> {
             self.begin_update(now);
         }
         self.look_after_check(now)?;
+        self.look_at_watchdog(now);
         let done = self.look_after_service(now)?;
         self.look_after_session(now);
         if let Some(interval) = self
@@ -133,6 +137,23 @@ impl<'a> Keeper<'a> {
             self.keep_alive = after(now, interval);
         }
         Ok(done)
+    }
+
+    /// A service that lives and gives no sign of life is killed, and followed by another one.
+    fn look_at_watchdog(&mut self, now: Instant) {
+        let service = match &self.slot {
+            Slot::Running(service) => Some(service),
+            // Who was asked to leave has a deadline already.
+            Slot::Leaving(..) | Slot::Empty(_) => None,
+        };
+        self.watchdog
+            .hear(service.map(|service| service.process.id()), now);
+        let Some(service) = service else { return };
+        if self.watchdog.due().is_some_and(|due| now >= due) {
+            log::error!("service {} hangs: it is killed", service.process.id());
+            service.process.signal(Signal::KILL);
+            self.watchdog.begin();
+        }
     }
 
     /// SIGTERM: the service drains; a second one does not wait for it.
@@ -288,11 +309,14 @@ impl<'a> Keeper<'a> {
     }
 
     fn start_service(&mut self) -> Result<(), KeeperError> {
-        let start = |source| KeeperError::Start {
-            program: self.program(),
-            source,
-        };
-        let service = Service::start(self.line, &self.record).map_err(start)?;
+        let program = self.program();
+        let start = |source| KeeperError::Start { program, source };
+        self.watchdog.begin();
+        let service = self
+            .watchdog
+            .environment()
+            .and_then(|environment| Service::start(self.line, &self.record, environment))
+            .map_err(start)?;
         log::info!(
             "started {} as process {}",
             self.program(),
@@ -449,6 +473,7 @@ impl<'a> Keeper<'a> {
     /// What wakes the keeper up beside the session.
     fn watched(&self) -> Vec<BorrowedFd<'_>> {
         let mut fds = Vec::from(self.signals.fds());
+        fds.push(self.watchdog.as_fd());
         if let Slot::Running(service) | Slot::Leaving(service, _) = &self.slot {
             fds.push(service.process.as_fd());
         }
@@ -467,6 +492,7 @@ impl<'a> Keeper<'a> {
             outage.map(|since| after(since, self.grace)),
             slot,
             self.stopping,
+            self.watchdog.due(),
             self.check.as_ref().map(|check| check.until),
             self.notifier.keep_alive_interval().map(|_| self.keep_alive),
         ]

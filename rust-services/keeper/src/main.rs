@@ -16,6 +16,7 @@ mod private_socket;
 mod restart;
 mod session;
 mod signals;
+mod watchdog;
 
 use std::process::ExitCode;
 

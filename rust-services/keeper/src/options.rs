@@ -39,6 +39,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
     pub(crate) grace: Duration,
 
+    /// Replace a service that has given no sign of life for so long
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    pub(crate) watchdog: Duration,
+
     /// Say this much: off, error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", default_value = "info", ignore_case = true)]
     pub(crate) log: log::LevelFilter,

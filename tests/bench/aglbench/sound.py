@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .checks import CheckFailed, Skipped, must
-from .deaths import LIFE, MESSAGES, Deaths
+from .deaths import LIFE, MESSAGES, Deaths, NoSound
 from .guest import Guest, GuestError, Job
 from .ktap import parse_ktap
 from .pcm import FORMATS, Journey, Shape, as_in_wav, clip, find, find_in_loop, follow, wav_data
@@ -468,9 +468,10 @@ def die_and_come_back(bench: Bench, kills: int, event_idx: bool) -> str:
                 try:
                     for job in (watching, hearing):
                         further(job, 2)
-                except GuestError:
+                    deaths.next()
+                except (GuestError, NoSound) as error:
+                    must(isinstance(error, GuestError) or playing.code is not None or recording.code is not None, str(error))
                     break  # a stream has ended; why is asked below
-                deaths.next()
             results = [job.wait(seconds + 40) for job in (playing, recording)]
             files = [file for file in bench.kind.captured(folder) if file not in before]
             journey = follow(shape, sent, b"".join(wav_data(file) for file in files))

@@ -10,7 +10,8 @@ use frontend::clients::snd::{RX, SndClient, TX};
 use frontend::service_under_test::ServiceUnderTest;
 
 use crate::support::{
-    Counted, INPUT, OUTPUT, PERIOD, card, driver, keeper, kill, lost_of, pcm, played, prepare,
+    Counted, INPUT, OUTPUT, PERIOD, all_back, card, driver, keeper, kill, lost_of, pcm, played,
+    prepare,
 };
 
 /// Takes the first line of the plan for the crash point of the life that begins.
@@ -99,8 +100,7 @@ impl Duplex {
         for (stream, queue) in [(OUTPUT, TX), (INPUT, RX)] {
             pcm(&mut self.client, request::PCM_STOP, stream);
             pcm(&mut self.client, request::PCM_RELEASE, stream);
-            self.client.guest_mut().ring_mut(queue).pop_all().unwrap();
-            assert_eq!(self.client.guest().ring(queue).outstanding(), 0);
+            all_back(&mut self.client, queue);
         }
         self.counted.0
     }
@@ -235,9 +235,7 @@ fn survive_in(event_idx: bool, ask: impl Fn(&mut SndClient) -> u32) {
             .wait_service_pid(Some(victim), Deadline::patient())
             .unwrap();
         assert!(plan.is_over(), "{point}");
-        // With the answer everything is back.
-        client.guest_mut().ring_mut(TX).pop_all().unwrap();
-        assert_eq!(client.guest().ring(TX).outstanding(), 0, "{point}");
+        all_back(&mut client, TX);
     }
 }
 

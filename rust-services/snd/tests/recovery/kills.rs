@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 use frontend::Deadline;
 use frontend::clients::snd::wire::{Params, request, status};
 use frontend::clients::snd::{RX, SndClient, TX};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{
-    Counted, INPUT, OUTPUT, PERIOD, driver, kept_card, kill, lost_of, pcm, played, prepare,
+    Counted, INPUT, OUTPUT, PERIOD, all_back, card, driver, keeper, kept_card, kill, lost_of, pcm,
+    played, prepare,
 };
 
 const KILLS: usize = 12;
@@ -65,12 +67,7 @@ fn every_buffer_comes_back_once_no_frame_is_repeated_and_the_sound_is_soon_back(
     }
     pcm(&mut client, request::PCM_STOP, OUTPUT);
     pcm(&mut client, request::PCM_RELEASE, OUTPUT);
-    let left = client.guest_mut().ring_mut(TX).pop_all().unwrap().len();
-    assert_eq!(
-        client.guest().ring(TX).outstanding(),
-        0,
-        "{left} came with the release"
-    );
+    all_back(&mut client, TX);
 
     let frames = played(folder.path(), counted.0 as usize / 2);
     let lost = lost_of(&frames, frames.last().unwrap() + 1);
@@ -104,8 +101,7 @@ fn a_release_that_finds_its_service_dead_gives_everything_back() {
         pcm(&mut client, request::PCM_STOP, OUTPUT);
         kill(&service);
         pcm(&mut client, request::PCM_RELEASE, OUTPUT);
-        client.guest_mut().ring_mut(TX).pop_all().unwrap();
-        assert_eq!(client.guest().ring(TX).outstanding(), 0);
+        all_back(&mut client, TX);
     }
 }
 
@@ -158,4 +154,24 @@ fn a_recording_advances_although_no_process_lives_for_a_period() {
         "{periods} periods of 100 ms in {:?}, {kills} kills",
         begin.elapsed()
     );
+}
+
+#[test]
+fn a_service_that_hangs_is_replaced_and_the_guest_is_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = card(folder.path())
+        .below_keeper(keeper())
+        .keeper_args(["--watchdog", "2s"])
+        .start()
+        .unwrap();
+    let mut client = driver(&service, true);
+    prepare(&mut client, OUTPUT);
+    // It has said that it is ready by now; from here on it says nothing.
+    let hung = service.wait_service_pid(None, Deadline::patient()).unwrap();
+    let pid = Pid::from_raw(i32::try_from(hung).unwrap()).unwrap();
+    kill_process(pid, Signal::STOP).unwrap();
+    service
+        .wait_service_pid(Some(hung), Deadline::patient())
+        .unwrap();
+    pcm(&mut client, request::PCM_START, OUTPUT);
 }

@@ -96,6 +96,14 @@ pub(crate) fn pcm(client: &mut SndClient, number: u32, stream: u32) {
     );
 }
 
+/// Every buffer of a queue is back; those of a queue that took long to start come after the answer.
+pub(crate) fn all_back(client: &mut SndClient, queue: u16) {
+    while client.guest().ring(queue).outstanding() > 0 {
+        let ring = client.guest_mut().ring_mut(queue);
+        ring.wait(Deadline::patient()).unwrap();
+    }
+}
+
 /// Each frame is its own number, so that what is missing or twice in a file shows.
 pub(crate) struct Counted(pub(crate) u32);
 
