@@ -153,6 +153,8 @@ pub struct Relay {
     pub(crate) continuity: Continuity,
     pub(crate) offer: Offer,
     pub(crate) live_since: Option<Instant>,
+    /// Requests refused in this session.
+    pub(crate) refused: u64,
     handle: Handle,
     #[cfg(feature = "crash-points")]
     pub(crate) observer: Option<Box<dyn FnMut(Sent) + Send>>,
@@ -175,6 +177,7 @@ impl Relay {
             continuity: Continuity::Undecided,
             offer: Offer::default(),
             live_since: None,
+            refused: 0,
             handle: Handle::new().map_err(RelayError::Wake)?,
             #[cfg(feature = "crash-points")]
             observer: None,

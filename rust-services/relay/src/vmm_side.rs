@@ -164,7 +164,14 @@ impl Relay {
     /// Refuses a request in the way in which its sender can understand it.
     pub(crate) fn refuse(&mut self, message: &Message, refusal: Refusal) -> Option<End> {
         let code = message.code();
-        log::warn!("refused request {code} of the VMM: {refusal}");
+        self.refused = self.refused.saturating_add(1);
+        // A guest can cause one by every reset: the log gets ever fewer of them.
+        if self.refused.is_power_of_two() {
+            log::warn!(
+                "refused request {code} of the VMM: {refusal} ({} refused so far)",
+                self.refused
+            );
+        }
         if answer(message) == Answer::Acknowledgement {
             return self.acknowledge(message, false);
         }

@@ -18,6 +18,7 @@ use crate::format::Params;
 
 mod capture;
 mod mailbox;
+mod pace;
 mod playback;
 
 use mailbox::Mailbox;

@@ -173,7 +173,10 @@ fn order(pcm: &PCM, direction: Direction, wanted: &[u8]) -> Option<Reorder> {
         })
         .collect();
     if map.len() != wanted.len() || pcm.set_chmap(&Chmap::from(map.as_slice())).is_err() {
-        log::info!("the channels have no such positions here, they are taken in their order");
+        agl_virtio_service::limited!(
+            log::Level::Info,
+            "the channels have no such positions here, they are taken in their order"
+        );
     }
     None
 }

@@ -3,6 +3,7 @@
 //! An input stream's thread.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use agl_virtio_service::limited;
 use rtrb::Producer;
@@ -10,6 +11,7 @@ use rtrb::Producer;
 use super::super::pipe::{Report, ServerState};
 use super::super::{BackendError, Input, Opening};
 use super::mailbox::{Found, Mailbox};
+use super::pace::Pace;
 use super::{Command, LOOK, Retry, lost, monotonic};
 use crate::format::Params;
 
@@ -22,6 +24,7 @@ pub(super) struct Capture {
     input: Box<dyn Input>,
     report: Arc<Report>,
     open: Option<Open>,
+    pace: Pace,
 }
 
 /// From PREPARE to RELEASE.
@@ -40,6 +43,7 @@ impl Capture {
             input,
             report,
             open: None,
+            pace: Pace::new(),
         }
     }
 
@@ -81,6 +85,10 @@ impl Capture {
             Command::Open(params, opening, pipe) => {
                 self.close();
                 self.report.set_state(ServerState::Opening);
+                if self.input.is_live() {
+                    // Meanwhile the mailbox forgets what the guest takes back.
+                    std::thread::sleep(self.pace.turn(Instant::now()));
+                }
                 let piece = vec![0; params.bytes(params.frames_in(PIECE))];
                 self.open = Some(Open {
                     params,

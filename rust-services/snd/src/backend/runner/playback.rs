@@ -11,6 +11,7 @@ use rtrb::Consumer;
 use super::super::pipe::{Report, ServerState};
 use super::super::{BackendError, Opening, Output, Pacing};
 use super::mailbox::{Found, Mailbox};
+use super::pace::Pace;
 use super::{Command, LOOK, Retry, lost, monotonic};
 use crate::format::Params;
 
@@ -22,6 +23,7 @@ pub(super) struct Playback {
     pacing: Pacing,
     report: Arc<Report>,
     open: Option<Open>,
+    pace: Pace,
 }
 
 /// From PREPARE to RELEASE.
@@ -40,6 +42,7 @@ impl Playback {
             pacing,
             report,
             open: None,
+            pace: Pace::new(),
         }
     }
 
@@ -81,6 +84,10 @@ impl Playback {
             Command::Open(params, opening, pipe) => {
                 self.close();
                 self.report.set_state(ServerState::Opening);
+                if matches!(self.pacing, Pacing::Device { .. }) {
+                    // Meanwhile the mailbox forgets what the guest takes back.
+                    std::thread::sleep(self.pace.turn(Instant::now()));
+                }
                 self.open = Some(Open {
                     params,
                     pipe,

@@ -223,3 +223,22 @@ fn a_guest_that_asks_faster_than_a_back_end_obeys_piles_nothing_up() {
     assert!(opened <= 64, "opened {opened} times: every one had waited");
     assert_eq!(slow.selected.lock().unwrap().last(), Some(&1999));
 }
+
+#[test]
+fn a_guest_has_a_sound_server_make_no_more_than_a_few_streams_a_second() {
+    let began = Instant::now();
+    let server = Server::default();
+    let pacing = Pacing::Device { target_ms: 20 };
+    let mut runner =
+        OutputRunner::spawn("test", Box::new(server), pacing, Arc::new(|_| {})).unwrap();
+    for _ in 0..12 {
+        runner.open(&params(), Opening::Prepared);
+        wait_until("open", || runner.report().state() == ServerState::Live);
+        runner.close();
+        wait_until("closed", || runner.report().state() == ServerState::Closed);
+    }
+    assert!(
+        began.elapsed() >= Duration::from_secs(1),
+        "four had to wait"
+    );
+}
