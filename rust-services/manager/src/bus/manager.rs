@@ -1,16 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The manager's own object.
 
-use super::{failed, registry};
+use super::{GuestObject, failed, registry};
 use crate::registry::{Registry, RegistryError};
 use agl_virtio_service::bus::{guest_path, may_change};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use zbus::fdo;
 use zbus::message::Header;
 use zbus::zvariant::{ObjectPath, OwnedObjectPath};
 
 /// The name of the interface.
 pub const MANAGER_INTERFACE: &str = "org.automotivelinux.Virtio1.Manager";
+
+/// How often, and how often at most, it is looked whether an object is on the bus.
+const LOOK: Duration = Duration::from_millis(5);
+const LOOKS: u32 = 400;
 
 /// The object at the root.
 #[derive(Debug)]
@@ -29,6 +34,23 @@ impl ManagerObject {
 fn path_of(name: &str) -> fdo::Result<OwnedObjectPath> {
     let path = ObjectPath::try_from(guest_path(name)).map_err(failed)?;
     Ok(path.into())
+}
+
+/// The bus's own thread brings objects there a moment after the registry has them. Whoever asked
+/// for a guest finds it when the answer comes.
+async fn objects_are_there(server: &zbus::ObjectServer, registry: &Registry) {
+    let guests = registry.overview().borrow().guests.clone();
+    for name in guests.keys() {
+        for _ in 0..LOOKS {
+            let Ok(path) = path_of(name) else {
+                break;
+            };
+            if server.interface::<_, GuestObject>(path).await.is_ok() {
+                break;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
 }
 
 fn refused(error: &RegistryError) -> fdo::Error {
@@ -50,12 +72,15 @@ impl ManagerObject {
     /// and the error says what is wrong with file, line and remedy.
     async fn reload(
         &self,
+        #[zbus(object_server)] server: &zbus::ObjectServer,
         #[zbus(connection)] connection: &zbus::Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> fdo::Result<()> {
         may_change(connection, Some(&header)).await?;
         let registry = registry(&self.registry)?;
-        registry.reload().await.map_err(|error| refused(&error))
+        registry.reload().await.map_err(|error| refused(&error))?;
+        objects_are_there(server, registry).await;
+        Ok(())
     }
 
     /// Writes a guest's file and reloads. `source` is its TOML text. Returns the guest's object.
@@ -63,6 +88,7 @@ impl ManagerObject {
         &self,
         name: String,
         source: String,
+        #[zbus(object_server)] server: &zbus::ObjectServer,
         #[zbus(connection)] connection: &zbus::Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> fdo::Result<OwnedObjectPath> {
@@ -70,6 +96,7 @@ impl ManagerObject {
         let registry = registry(&self.registry)?;
         let defined = registry.define(&name, source).await;
         defined.map_err(|error| refused(&error))?;
+        objects_are_there(server, registry).await;
         path_of(&name)
     }
 
