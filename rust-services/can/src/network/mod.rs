@@ -5,26 +5,29 @@
 //! Nothing in here does I/O or waits: each call says what time it is, and may leave news for
 //! controllers, for programs of the host, and for interfaces.
 
+mod bus;
 pub mod controller;
 mod interface;
+mod outside;
 pub mod policy;
 mod virtual_bus;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
+pub use bus::{Bus, Medium};
 pub use controller::{BusOffFlag, Controller, Counters, Journal, Saved, State};
 pub use interface::Link;
 pub use virtual_bus::Acknowledge;
 
 use crate::frame::Frame;
 use crate::identifiers::IdSet;
-use crate::timing::{Rates, broken_frame_time, frame_time};
+use crate::timing::{broken_frame_time, frame_time};
 use crate::wire::Outcome;
+use bus::Wire;
 use controller::count;
-use interface::Interface;
 use policy::Refusal;
-use virtual_bus::{Event, VirtualBus, Waiting};
+use virtual_bus::{Event, Waiting};
 
 /// Controllers at most in one process.
 pub const MOST_CONTROLLERS: usize = 64;
@@ -32,8 +35,6 @@ pub const MOST_CONTROLLERS: usize = 64;
 pub const MOST_WAITING: usize = 256;
 /// Frames that wait for a program of the host at most.
 const MOST_UNREAD: usize = 4096;
-/// Over how long the load of a bus is taken.
-const WINDOW: Duration = Duration::from_secs(1);
 
 /// The place of a bus among all.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -80,129 +81,6 @@ pub struct Gateway {
     pub lost: u64,
 }
 
-/// What a bus is made of.
-#[derive(Clone, Debug)]
-pub enum Medium {
-    /// It is in this process.
-    Virtual {
-        /// Its bit rates.
-        rates: Rates,
-        /// Who acknowledges its frames.
-        acknowledge: Acknowledge,
-    },
-    /// It is behind an interface of the host; the rates serve to tell its load.
-    Interface(String, Rates),
-}
-
-#[derive(Debug)]
-enum Wire {
-    Virtual(VirtualBus),
-    Interface(Interface),
-}
-
-/// A bus.
-#[derive(Debug)]
-pub struct Bus {
-    /// Its name.
-    pub name: String,
-    /// What it is made of.
-    pub medium: Medium,
-    /// Frames that have passed.
-    pub frames: u64,
-    /// Errors that were seen.
-    pub errors: u64,
-    wire: Wire,
-    load: Load,
-}
-
-impl Bus {
-    /// How it is: `up`, `down` or `bus-off`.
-    #[must_use]
-    pub const fn link(&self) -> Link {
-        match &self.wire {
-            Wire::Virtual(_) => Link::Up,
-            Wire::Interface(interface) => interface.link,
-        }
-    }
-
-    /// How busy it was in the last whole second, in tenths of a per cent.
-    #[must_use]
-    pub fn load(&self, now: Duration) -> u32 {
-        self.load.permille(now)
-    }
-
-    const fn rates(&self) -> Rates {
-        match &self.medium {
-            Medium::Virtual { rates, .. } | Medium::Interface(_, rates) => *rates,
-        }
-    }
-
-    fn withdraw(&mut self, station: Station, now: Duration) -> usize {
-        match &mut self.wire {
-            Wire::Virtual(bus) => bus.withdraw(station, now),
-            Wire::Interface(interface) => interface.withdraw(station),
-        }
-    }
-
-    fn set_live(&mut self, station: Station, live: bool, now: Duration) {
-        if let Wire::Virtual(bus) = &mut self.wire {
-            bus.set_live(station, live, now);
-        }
-    }
-
-    fn submit(&mut self, station: Station, waiting: Waiting, now: Duration) {
-        match &mut self.wire {
-            Wire::Virtual(bus) => bus.submit(station, waiting, now),
-            Wire::Interface(interface) => interface.submit(station, waiting),
-        }
-    }
-
-    fn waiting(&self, station: Station) -> usize {
-        match &self.wire {
-            Wire::Virtual(bus) => bus.waiting(station),
-            Wire::Interface(interface) => interface.waiting(station),
-        }
-    }
-
-    fn next_event(&self) -> Option<Duration> {
-        match &self.wire {
-            Wire::Virtual(bus) => bus.next_event(),
-            Wire::Interface(_) => None,
-        }
-    }
-}
-
-/// How busy a bus was in the window before this one.
-#[derive(Clone, Copy, Debug, Default)]
-struct Load {
-    begin: Duration,
-    busy: Duration,
-    last: u32,
-}
-
-impl Load {
-    fn add(&mut self, at: Duration, time: Duration) {
-        self.last = self.permille(at);
-        if at.saturating_sub(self.begin) >= WINDOW {
-            let whole = at.saturating_sub(self.begin).as_secs();
-            self.begin = self.begin.saturating_add(Duration::from_secs(whole));
-            self.busy = Duration::ZERO;
-        }
-        self.busy = self.busy.saturating_add(time);
-    }
-
-    fn permille(&self, now: Duration) -> u32 {
-        match now.saturating_sub(self.begin).as_secs() {
-            0 => self.last,
-            1 => {
-                let micros = self.busy.as_micros().min(1_000_000);
-                u32::try_from(micros).unwrap_or(u32::MAX) / 1000
-            }
-            _ => 0,
-        }
-    }
-}
-
 /// A program of the host on a bus.
 #[derive(Debug)]
 struct HostStation {
@@ -240,23 +118,8 @@ pub struct Network {
 impl Network {
     /// Adds a bus.
     pub fn add_bus(&mut self, name: String, medium: Medium) -> BusId {
-        let wire = match &medium {
-            Medium::Virtual { rates, acknowledge } => {
-                let mut bus = VirtualBus::new(*rates, *acknowledge);
-                bus.attach(Station::Injector);
-                Wire::Virtual(bus)
-            }
-            Medium::Interface(..) => Wire::Interface(Interface::default()),
-        };
         let id = BusId(self.buses.len());
-        self.buses.push(Bus {
-            name,
-            medium,
-            frames: 0,
-            errors: 0,
-            wire,
-            load: Load::default(),
-        });
+        self.buses.push(Bus::new(name, medium));
         id
     }
 
@@ -686,130 +549,6 @@ impl Network {
         if let Some(host) = self.hosts.iter_mut().find(|host| host.key == key) {
             host.unread.push_front(frame);
         }
-    }
-
-    fn interface(&mut self, bus: BusId) -> Option<&mut Interface> {
-        match &mut self.buses.get_mut(bus.0)?.wire {
-            Wire::Interface(interface) => Some(interface),
-            Wire::Virtual(_) => None,
-        }
-    }
-
-    /// The next frame to write to an interface. It counts as sent once the bus has it.
-    pub fn write(&mut self, bus: BusId) -> Option<Frame> {
-        let (station, waiting) = self.interface(bus)?.write()?;
-        self.note(station, waiting.mark, true);
-        Some(waiting.frame)
-    }
-
-    /// Whether frames are to be written.
-    #[must_use]
-    pub fn has_outgoing(&self, bus: BusId) -> bool {
-        match self.buses.get(bus.0).map(|bus| &bus.wire) {
-            Some(Wire::Interface(interface)) => interface.has_outgoing(),
-            _ => false,
-        }
-    }
-
-    /// The frame that [`Network::write`] gave last could not be written; it will be given again.
-    pub fn unwrite(&mut self, bus: BusId) {
-        if let Some((station, waiting)) = self.interface(bus).and_then(Interface::unwrite) {
-            self.note(station, waiting.mark, false);
-        }
-    }
-
-    /// An interface does not take the frame that [`Network::write`] gave last, now or later.
-    pub fn refused(&mut self, bus: BusId) {
-        let refused = self.interface(bus).and_then(Interface::refused);
-        if let Some((Station::Controller(place), waiting)) = refused {
-            if let Some(controller) = self.controllers.get_mut(place) {
-                controller.finish(waiting.mark, Outcome::NotOk);
-                self.news.controllers |= bit(place);
-            }
-        }
-    }
-
-    fn note(&self, station: Station, mark: u16, passes: bool) {
-        if let Station::Controller(place) = station {
-            let controller = self.controllers.get(place);
-            if let Some(journal) = controller.and_then(|of| of.journal.as_ref()) {
-                journal.passing(mark, passes);
-            }
-        }
-    }
-
-    /// An interface says that one of our frames was on the bus.
-    pub fn acknowledged(&mut self, bus: BusId, frame: &Frame, now: Duration) {
-        self.add_load(bus, frame, now);
-        let known = self.interface(bus).and_then(|of| of.acknowledged(frame));
-        if let Some((station, waiting)) = known {
-            self.passed(bus, station, waiting, now);
-        }
-    }
-
-    /// An interface has heard a frame.
-    pub fn heard(&mut self, bus: BusId, frame: Frame, now: Duration) {
-        self.add_load(bus, &frame, now);
-        let waiting = Waiting {
-            frame,
-            mark: 0,
-            forwarded: false,
-            since: now,
-        };
-        self.hear(bus, None, &waiting, now);
-    }
-
-    fn add_load(&mut self, bus: BusId, frame: &Frame, now: Duration) {
-        if let Some(bus) = self.buses.get_mut(bus.0) {
-            let time = frame_time(frame, bus.rates());
-            bus.load.add(now, time);
-        }
-    }
-
-    /// An interface has seen errors.
-    pub fn saw_errors(&mut self, bus: BusId) {
-        if let Some(bus) = self.buses.get_mut(bus.0) {
-            count(&mut bus.errors);
-        }
-    }
-
-    /// An interface has changed. Controllers on a bus that it has left have left it too.
-    pub fn set_link(&mut self, bus: BusId, link: Link, now: Duration) {
-        let Some(interface) = self.interface(bus) else {
-            return;
-        };
-        let before = std::mem::replace(&mut interface.link, link);
-        if link == Link::Up || before == link {
-            return;
-        }
-        for place in 0..self.controllers.len() {
-            let here = self.controllers.get(place).is_some_and(|of| of.bus == bus);
-            if here {
-                self.leave_bus(ControllerId(place), now);
-            }
-        }
-    }
-
-    /// Whether a driver wanted to start while an interface was off its bus.
-    pub fn take_restart(&mut self, bus: BusId) -> bool {
-        self.interface(bus)
-            .is_some_and(|interface| std::mem::take(&mut interface.wants_restart))
-    }
-
-    /// The identifiers that anybody on a bus sends or hears: for the kernel's filters.
-    #[must_use]
-    pub fn wanted(&self, bus: BusId) -> IdSet {
-        let mut wanted = IdSet::default();
-        for controller in self.controllers.iter().filter(|of| of.bus == bus) {
-            wanted.extend(&controller.policy.send);
-            wanted.extend(&controller.policy.receive);
-        }
-        for gateway in &self.gateways {
-            if gateway.from == bus || gateway.to == bus {
-                wanted.extend(&gateway.ids);
-            }
-        }
-        wanted
     }
 
     /// The hub looks at the clock at [`Network::next_event`] from now on.

@@ -5,6 +5,7 @@
 use super::policy::{Limit, Policy};
 use super::*;
 use crate::frame::{Id, Kind};
+use crate::timing::Rates;
 use crate::wire::{F_CAN_CLASSIC, FEATURES};
 
 const RATES: Rates = Rates {
