@@ -37,7 +37,7 @@ pub mod session;
 pub use deadline::Deadline;
 pub use error::{Error, Misbehaviour, Result};
 pub use guest::{Guest, GuestOptions};
-pub use message_bus::MessageBus;
 pub use memory::{Buffer, Memory, MemoryLayout};
+pub use message_bus::MessageBus;
 pub use ring::{ChainId, Completion, Ring, Segment};
 pub use service_under_test::{Launch, ServiceUnderTest};

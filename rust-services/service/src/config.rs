@@ -35,7 +35,9 @@ pub const LONGEST_FILE: u64 = 1024 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("error: cannot read the configuration {file}: {source}; give --config the guest's TOML file")]
+    #[error(
+        "error: cannot read the configuration {file}: {source}; give --config the guest's TOML file"
+    )]
     Unreadable {
         /// The file that was named.
         file: PathBuf,
@@ -43,7 +45,9 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// The file is no configuration.
-    #[error("error: {0} is larger than 1 MiB, which no configuration is: name the guest's TOML file")]
+    #[error(
+        "error: {0} is larger than 1 MiB, which no configuration is: name the guest's TOML file"
+    )]
     TooLarge(PathBuf),
     /// Its contents are wrong in one or more places.
     #[error("{}", in_paragraphs(.0))]

@@ -270,7 +270,10 @@ mod tests {
         process.finished(6, 1);
         process.taken(6);
         let lost = process.recover(8, 1);
-        assert_eq!(lost.last().map(|lost| (lost.head, lost.blame)), Some((6, 0)));
+        assert_eq!(
+            lost.last().map(|lost| (lost.head, lost.blame)),
+            Some((6, 0))
+        );
     }
 
     #[test]

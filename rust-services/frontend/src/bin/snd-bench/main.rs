@@ -129,13 +129,13 @@ fn measure(options: &Options, program: &Path) -> Result<()> {
     let mut table = Table::default();
     // First what is measured unpinned: services inherit how this thread runs.
     footprints(options, &both, &mut table)?;
-    counts(options, &both, &mut table)?;
-    if options.ours_args.is_empty() {
-        gain(options, program, &ours, &mut table)?;
-    }
     if options.ours_args.is_empty() {
         lives(options, program, &mut table)?;
         listen(program, &ours, &mut table)?;
+    }
+    counts(options, &both, &mut table)?;
+    if options.ours_args.is_empty() {
+        gain(options, program, &ours, &mut table)?;
     }
     round_trips(options, &both, &mut table)?;
     table.write(options.markdown.as_deref(), options.json.as_deref())
