@@ -17,6 +17,7 @@ SRC_URI += "\
     file://agl-virtio-can@.service \
     file://agl-virtio-rpmb@.service \
     file://agl-virtio-sandbox.conf \
+    file://agl-virtio-scmi-sysfs.conf \
     file://agl-virtio-scmi.tmpfiles \
     file://agl-virtio-scmi@.service \
     file://agl-virtio-snd@.service \
@@ -59,6 +60,7 @@ do_install() {
     done
     install -D -m 0644 ${UNPACKDIR}/agl-virtio-sandbox.conf ${D}${systemd_system_unitdir}/agl-virtio-.service.d/sandbox.conf
     install -D -m 0644 ${UNPACKDIR}/agl-virtio-can-socketcan.conf ${D}${systemd_system_unitdir}/agl-virtio-can@.service.d/socketcan.conf
+    install -D -m 0644 ${UNPACKDIR}/agl-virtio-scmi-sysfs.conf ${D}${systemd_system_unitdir}/agl-virtio-scmi@.service.d/sysfs.conf
     for name in agl-virtio agl-virtio-scmi; do
         install -D -m 0644 "${UNPACKDIR}/$name.tmpfiles" "${D}${nonarch_libdir}/tmpfiles.d/$name.conf"
     done
@@ -117,6 +119,7 @@ FILES:${PN}-scmi = "\
     ${bindir}/agl-virtio-scmi \
     ${nonarch_libdir}/tmpfiles.d/agl-virtio-scmi.conf \
     ${systemd_system_unitdir}/agl-virtio-scmi@.service \
+    ${systemd_system_unitdir}/agl-virtio-scmi@.service.d \
 "
 RDEPENDS:${PN}-scmi = "${PN}-common ${PN}-keeper"
 
