@@ -73,7 +73,7 @@ def kernel_program() -> Path:
 
 def run(script: str, log: Path, *, memory: int = 512, limit: float = 600.0) -> tuple[int, str]:
     """Run a shell script in a user-mode Linux; how it ended and what was said. Paths are those of this machine."""
-    # not in /tmp, which is another one inside
+    # not in /run, which is another one inside
     with tempfile.TemporaryDirectory(prefix="agl-uml-", dir="/var/tmp") as folder:
         file = Path(folder) / "script"
         file.write_text(script)
