@@ -194,12 +194,16 @@ impl Daemon for Can {
         let hub = start_hub(&service, hub)?;
         control::show(&service.bus, &shared)?;
         if let Some((first, _)) = servers.first() {
-            service.show(Arc::new(Info {
+            let change = service.show(Arc::new(Info {
                 stats: first.stats(),
                 offered: first.offered_features(),
                 acked: first.acked_features(),
                 connected: first.connected(),
+                restarts: first.restarts(),
             }));
+            if let Some(change) = change {
+                first.observe(move || change.changed());
+            }
         }
         service.ready();
         let result = run(&service, servers);
@@ -359,6 +363,7 @@ struct Info {
     offered: u64,
     acked: Arc<AtomicU64>,
     connected: Arc<AtomicBool>,
+    restarts: u32,
 }
 
 impl DeviceInfo for Info {
@@ -382,7 +387,7 @@ impl DeviceInfo for Info {
     }
 
     fn restarts(&self) -> u32 {
-        0
+        self.restarts
     }
 
     fn statistics(&self) -> Vec<QueueStatistics> {

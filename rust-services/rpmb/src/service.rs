@@ -161,7 +161,9 @@ impl Daemon for Rpmb {
         if let Err(error) = control::show(&service.bus, backend, config.limits(), &statistics) {
             log::error!("the store stays off the bus: {error}");
         }
-        service.show(Arc::new(Info::of(&server)));
+        if let Some(change) = service.show(Arc::new(Info::of(&server))) {
+            server.observe(move || change.changed());
+        }
         let session = std::thread::Builder::new()
             .name("session".to_owned())
             .spawn(move || session(&service, &server))
@@ -278,6 +280,7 @@ struct Info {
     offered: u64,
     acked: Arc<AtomicU64>,
     connected: Arc<AtomicBool>,
+    restarts: u32,
 }
 
 impl Info {
@@ -287,6 +290,7 @@ impl Info {
             offered: server.offered_features(),
             acked: server.acked_features(),
             connected: server.connected(),
+            restarts: server.restarts(),
         }
     }
 }
@@ -312,7 +316,7 @@ impl DeviceInfo for Info {
     }
 
     fn restarts(&self) -> u32 {
-        0
+        self.restarts
     }
 
     fn statistics(&self) -> Vec<QueueStatistics> {
