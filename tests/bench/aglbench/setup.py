@@ -19,7 +19,7 @@ from .progress import Progress, SetupError
 # Of the machine's own release: the cross compiler, what the kernel's makefiles call, and the extractor.
 HOST_PACKAGES = [
     "bc", "binutils", "bison", "ca-certificates", "debian-archive-keyring", "flex", "gcc", "gcc-aarch64-linux-gnu",
-    "kmod", "libc6-dev", "libc6-dev-arm64-cross", "make", "mmdebstrap", "patch", "perl", "xz-utils",
+    "kmod", "libc6-dev", "libc6-dev-arm64-cross", "libelf-dev", "libssl-dev", "make", "mmdebstrap", "patch", "perl", "xz-utils",
 ]
 
 
