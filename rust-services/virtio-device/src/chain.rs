@@ -204,7 +204,7 @@ impl Chain {
     }
 }
 
-fn visit_range(
+pub(crate) fn visit_range(
     segments: &[Segment],
     memory: &Memory,
     offset: usize,
