@@ -17,9 +17,9 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use frontend::Deadline;
-use frontend::clients::can::{NOT_OK, OK, START, STATUS_BUS_OFF, frame};
+use frontend::clients::can::{CanClient, NOT_OK, OK, START, STATUS_BUS_OFF, frame};
 use frontend::message_bus::{MessageBus, Policy};
-use frontend::service_under_test::{ServiceUnderTest, built_program};
+use frontend::service_under_test::{Launch, ServiceUnderTest, built_program};
 use support::{Program, client, launch_on, write_config};
 
 const KILLS: usize = 10;
@@ -143,5 +143,63 @@ fn a_controller_stays_as_it_was_when_its_service_dies() {
         assert_eq!(program.hear()[..4], 2_u32.to_ne_bytes());
         program.send_frame(3, &[]);
         assert_eq!(client.hear(Deadline::patient()).unwrap().id, 3);
+    }
+}
+
+/// Answers to all frames that are out, which must be good.
+fn all_sent(client: &mut CanClient, frames: usize) {
+    for _ in 0..frames {
+        let (_, answer) = client.answered(Deadline::patient()).unwrap();
+        assert_eq!(answer, OK);
+    }
+}
+
+/// Sends a frame that nobody else sends, and waits until the other guest has heard it.
+fn tell(from: &mut CanClient, to: &mut CanClient, id: u32) {
+    assert_eq!(from.send(&frame(0, id, &[])).unwrap(), OK);
+    while to.hear(Deadline::patient()).unwrap().id != id {}
+}
+
+#[test]
+fn a_further_guest_with_a_keeper_of_its_own_notices_a_pause_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let seat = directory.path().join("seat");
+    let second = format!(
+        "[[devices.can.controllers]]\nname = \"second\"\nsocket = \"{}\"",
+        seat.display()
+    );
+    let bus = "acknowledge = \"stations\"";
+    let config = write_config(
+        directory.path(),
+        bus,
+        &format!("name = \"first\"\n{second}"),
+    );
+    let service = launch_on(directory.path(), "none")
+        .args(["--config".into(), config])
+        .below_keeper(built_program("agl-virtio-keeper").unwrap())
+        .start()
+        .unwrap();
+    let keeper = built_program("agl-virtio-keeper").unwrap();
+    let attached = Launch::new(keeper, directory.path().join("second"))
+        .args(["--grace", "60s", "--log", "error", "--attach"])
+        .args([seat])
+        .start()
+        .unwrap();
+    let mut clients = [client(&service), client(&attached)];
+    for round in 0..KILLS {
+        for (place, client) in clients.iter_mut().enumerate() {
+            for _ in 0..IN_FLIGHT {
+                let id = 0x100 + place as u32;
+                client.post(&frame(0, id, &[round as u8])).unwrap();
+            }
+            client.kick().unwrap();
+        }
+        service.kill_service().unwrap();
+        for client in &mut clients {
+            all_sent(client, IN_FLIGHT as usize);
+        }
+        let [first, second] = &mut clients;
+        tell(first, second, 0x700);
+        tell(second, first, 0x701);
     }
 }

@@ -325,7 +325,7 @@ impl<'a> Keeper<'a> {
         #[cfg(feature = "crash-points")]
         self.crash_points.set_victim(service.process.pidfd());
         if let Some(session) = &mut self.session {
-            session.attach(&service);
+            session.attach(service.connect());
         }
         self.slot = Slot::Running(service);
         Ok(())
@@ -405,7 +405,7 @@ impl<'a> Keeper<'a> {
             return Ok(());
         }
         log::warn!("{fault}, but it lives: connecting again");
-        session.attach(service);
+        session.attach(service.connect());
         Ok(())
     }
 
@@ -464,7 +464,7 @@ impl<'a> Keeper<'a> {
         #[cfg(feature = "crash-points")]
         self.crash_points.observe(&mut session.relay);
         if let Slot::Running(service) = &self.slot {
-            session.attach(service);
+            session.attach(service.connect());
         }
         self.session = Some(session);
         Ok(())
@@ -509,6 +509,6 @@ impl<'a> Keeper<'a> {
     }
 }
 
-fn after(now: Instant, time: Duration) -> Instant {
+pub(crate) fn after(now: Instant, time: Duration) -> Instant {
     now.checked_add(time).unwrap_or(now)
 }

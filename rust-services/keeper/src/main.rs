@@ -6,6 +6,7 @@
 //! sees a pause. See `--help`.
 #![forbid(unsafe_code)]
 
+mod attached;
 mod child;
 #[cfg(feature = "crash-points")]
 mod crash_points;
@@ -26,6 +27,7 @@ use agl_virtio_service::{Exit, ExitReason, explain, logging};
 use clap::Parser;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
+use crate::attached::Attached;
 use crate::error::KeeperError;
 use crate::keeper::Keeper;
 use crate::options::Options;
@@ -63,7 +65,10 @@ fn run(options: &Options) -> Result<ExitCode, KeeperError> {
     }
     let listener = listen(&options.socket_arguments(), None)?;
     let notifier = Notifier::from_environment().map_err(KeeperError::Notify)?;
-    let exit = Keeper::new(options, listener, notifier)?.run();
+    let exit = match &options.attach {
+        Some(service) => Attached::new(service, options.grace, listener, notifier)?.run(),
+        None => Keeper::new(options, listener, notifier)?.run(),
+    };
     if let Some(path) = &options.socket {
         let _ = std::fs::remove_file(path);
     }

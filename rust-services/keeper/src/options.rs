@@ -14,9 +14,11 @@ const EXAMPLES: &str = "\
 Examples:
   agl-virtio-keeper --socket /run/agl-virtio/ivi-snd.sock -- agl-virtio-snd --config /etc/agl-virtio/ivi.toml
   systemd-socket-activate -l /tmp/snd.sock agl-virtio-keeper -- agl-virtio-snd
+  agl-virtio-keeper --socket /run/agl-virtio/ivi-can.sock --attach /run/agl-virtio/powertrain-ivi.sock
 
 The service is started as PROGRAM ARGUMENTS --socket-fd N --record-fd M, and started again when it
-dies: the guest sees a pause.
+dies: the guest sees a pause. With --attach it is another keeper that starts it: this one holds the
+connection of a further guest of a service that has several, such as controllers on one CAN bus.
 
 Signals: SIGTERM ends the service, then the keeper. SIGHUP runs PROGRAM ARGUMENTS --record-fd M
 --check and, when it agrees, puts the program as it is now on disk in the place of the running
@@ -47,8 +49,16 @@ pub(crate) struct Options {
     #[arg(long, value_name = "LEVEL", default_value = "info", ignore_case = true)]
     pub(crate) log: log::LevelFilter,
 
+    /// Start no service: find one at this socket, again and again
+    #[arg(long, value_name = "PATH", conflicts_with = "service")]
+    pub(crate) attach: Option<PathBuf>,
+
     /// The service and its arguments
-    #[arg(last = true, required = true, value_name = "PROGRAM ARGUMENTS")]
+    #[arg(
+        last = true,
+        required_unless_present = "attach",
+        value_name = "PROGRAM ARGUMENTS"
+    )]
     pub(crate) service: Vec<OsString>,
 }
 
@@ -88,6 +98,11 @@ mod tests {
         assert_eq!(options.service, ["snd", "--config", "/b"]);
         assert_eq!(options.grace, Duration::from_millis(500));
         assert!(Options::try_parse_from(["keeper", "--socket", "/a"]).is_err());
+        let line = "keeper --socket /a --attach /b";
+        let options = Options::try_parse_from(line.split(' ')).unwrap();
+        assert_eq!(options.attach.as_deref(), Some("/b".as_ref()));
+        let both = "keeper --socket /a --attach /b -- snd";
+        assert!(Options::try_parse_from(both.split(' ')).is_err());
     }
 
     #[test]

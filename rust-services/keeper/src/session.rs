@@ -2,11 +2,11 @@
 
 //! A VMM's session: its relay, and how long it has been without a service.
 
+use std::io;
+use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
 use agl_virtio_relay::Relay;
-
-use crate::child::Service;
 
 /// A VMM's session.
 pub(crate) struct Session {
@@ -26,8 +26,9 @@ impl Session {
         }
     }
 
-    pub(crate) fn attach(&mut self, service: &Service) {
-        match service.connect() {
+    /// Serves the VMM by a service that was just connected to, if it was.
+    pub(crate) fn attach(&mut self, service: io::Result<UnixStream>) {
+        match service {
             Ok(stream) => self.relay.attach(stream),
             // The grace time ends the session if this lasts.
             Err(error) => log::error!("cannot connect to the service: {error}"),

@@ -147,6 +147,8 @@ pub struct Relay {
     pub(crate) vmm: Channel,
     pub(crate) service: Option<Service>,
     pub(crate) record: Option<Arc<Record>>,
+    /// Services do not have the record: each is told it.
+    pub(crate) brings_record: bool,
     pub(crate) settings: Settings,
     pub(crate) back: BackChannel,
     pub(crate) pending: Option<Pending>,
@@ -171,6 +173,7 @@ impl Relay {
             vmm: Channel::new(vmm.into()),
             service: None,
             record,
+            brings_record: false,
             settings: Settings::default(),
             back: BackChannel::default(),
             pending: None,
@@ -182,6 +185,14 @@ impl Relay {
             #[cfg(feature = "crash-points")]
             observer: None,
         })
+    }
+
+    /// Gives services the record with `SET_INFLIGHT_FD`, as a VMM would: for those that somebody else
+    /// starts. One that does not take it is not served by.
+    #[must_use]
+    pub fn bringing_record(mut self) -> Self {
+        self.brings_record = true;
+        self
     }
 
     /// What other threads may ask of this relay.

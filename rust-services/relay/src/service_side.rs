@@ -5,15 +5,17 @@
 
 use std::collections::VecDeque;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::Instant;
 
+use rustix::io::Errno;
 use vhost::vhost_user::message::{
     FrontendReq, VhostUserProtocolFeatures as Protocol, VhostUserVirtioFeatures,
 };
 
 use crate::channel::{Channel, Received};
 use crate::message::Message;
-use crate::record::Phase;
+use crate::record::{INFLIGHT_OFFSET, INFLIGHT_SIZE, Phase};
 use crate::relay::{End, Pending, Relay, ServiceFault, Stage};
 use crate::replay::replay;
 use crate::request::{Answer, Refusal, answer};
@@ -65,6 +67,8 @@ enum Step {
     Rings,
     /// One of the relay's own settings.
     Own(Message),
+    /// The record, for a service that was not started on it.
+    Record(Message),
     /// The service's end of the back-end channel; made when it is sent.
     BackChannel,
     /// What the VMM had said.
@@ -123,7 +127,9 @@ impl Relay {
                 .offer_to_service()
                 .map_err(|error| ServiceFault::Channel(error.into()))?
                 .with_need_reply(true),
-            Step::Own(message) | Step::Setting(message) => message.clone().with_need_reply(true),
+            Step::Own(message) | Step::Record(message) | Step::Setting(message) => {
+                message.clone().with_need_reply(true)
+            }
         };
         #[cfg(feature = "crash-points")]
         let replayed = matches!(step, Step::BackChannel | Step::Setting(_));
@@ -183,7 +189,7 @@ impl Relay {
         let message = match message.frontend_request() {
             Some(FrontendReq::SET_PROTOCOL_FEATURES) => Message::request_u64(
                 FrontendReq::SET_PROTOCOL_FEATURES,
-                for_service(message.u64_at(0).unwrap_or(0)),
+                self.for_service(message.u64_at(0).unwrap_or(0)),
             ),
             Some(FrontendReq::SET_BACKEND_REQ_FD) => self
                 .back
@@ -275,6 +281,8 @@ impl Relay {
                     message.code()
                 );
             }
+            // Without it, what is in flight would be lost at the next death.
+            Step::Record(_) if value != 0 => return Err(ServiceFault::Unsuitable("the record")),
             Step::Setting(message) if value != 0 => {
                 log::warn!(
                     "the service refuses what its predecessor took: request {}; the device goes on without",
@@ -282,9 +290,33 @@ impl Relay {
                 );
                 self.settings.forget(&message);
             }
-            Step::BackChannel | Step::Own(_) | Step::Setting(_) => {}
+            Step::BackChannel | Step::Own(_) | Step::Record(_) | Step::Setting(_) => {}
         }
         Ok(())
+    }
+
+    /// The message that gives a service the record, if it is to be told.
+    fn record_to_bring(&self) -> Result<Option<Message>, ServiceFault> {
+        let Some(record) = self.record.as_ref().filter(|_| self.brings_record) else {
+            return Ok(None);
+        };
+        let fd = record.file().try_clone();
+        let fd = fd.map_err(|error| {
+            ServiceFault::Channel(Errno::from_io_error(&error).unwrap_or(Errno::BADF).into())
+        })?;
+        let mut payload = INFLIGHT_SIZE.to_ne_bytes().to_vec();
+        payload.extend_from_slice(&INFLIGHT_OFFSET.to_ne_bytes());
+        // Queues and their size: the record has room for all.
+        payload.extend_from_slice(&[0; 4]);
+        let message = Message::request(FrontendReq::SET_INFLIGHT_FD, payload);
+        Ok(Some(message.with_fds(vec![Arc::new(fd.into())])))
+    }
+
+    /// The protocol features to negotiate with a service for those that the VMM negotiated.
+    fn for_service(&self, features: u64) -> u64 {
+        let record = Protocol::INFLIGHT_SHMFD.bits();
+        let told = if self.brings_record { record } else { 0 };
+        features & !record | told | Protocol::REPLY_ACK.bits()
     }
 
     /// Knowing what the service can do, writes the rest of the script.
@@ -304,7 +336,11 @@ impl Relay {
         self.offer.protocol_features = for_vmm;
 
         let mq = offered & Protocol::MQ.bits();
-        let negotiated = for_service(self.settings.protocol_features.unwrap_or(mq));
+        let record = self.record_to_bring()?;
+        if record.is_some() && offered & Protocol::INFLIGHT_SHMFD.bits() == 0 {
+            return Err(ServiceFault::Unsuitable("INFLIGHT_SHMFD"));
+        }
+        let negotiated = self.for_service(self.settings.protocol_features.unwrap_or(mq));
         let mut script = vec![Step::Own(Message::request_u64(
             FrontendReq::SET_PROTOCOL_FEATURES,
             negotiated,
@@ -314,6 +350,7 @@ impl Relay {
         } else if mq == 0 {
             self.offer.rings = MAX_RINGS;
         }
+        script.extend(record.map(Step::Record));
         if self.settings.owned {
             script.push(Step::Setting(Message::request(
                 FrontendReq::SET_OWNER,
@@ -369,12 +406,7 @@ impl Step {
             Self::ProtocolFeatures => FrontendReq::GET_PROTOCOL_FEATURES.into(),
             Self::Rings => FrontendReq::GET_QUEUE_NUM.into(),
             Self::BackChannel => FrontendReq::SET_BACKEND_REQ_FD.into(),
-            Self::Own(message) | Self::Setting(message) => message.code(),
+            Self::Own(message) | Self::Record(message) | Self::Setting(message) => message.code(),
         }
     }
-}
-
-/// The protocol features to negotiate with a service for those that the VMM negotiated.
-fn for_service(features: u64) -> u64 {
-    features & !Protocol::INFLIGHT_SHMFD.bits() | Protocol::REPLY_ACK.bits()
 }

@@ -331,6 +331,49 @@ fn what_a_guest_wants_survives_a_kill_of_the_service() {
 }
 
 #[test]
+fn a_further_guest_with_a_keeper_of_its_own_notices_a_pause_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let seat = directory.path().join("seat");
+    let service = launch(directory.path())
+        .args([format!("--agent=cluster={}", seat.display())])
+        .below_keeper(built_program("agl-virtio-keeper").unwrap())
+        .start()
+        .unwrap();
+    let keeper = built_program("agl-virtio-keeper").unwrap();
+    let attached = Launch::new(keeper, directory.path().join("cluster"))
+        .args(["--grace", "60s", "--log", "error", "--attach"])
+        .args([seat])
+        .start()
+        .unwrap();
+    let (mut first, mut second) = (client(&service), client(&attached));
+    // The level of a performance domain, the second guest's own wish.
+    let levels = [0, 1].map(|place| level(&mut second, place));
+    for round in 0..10 {
+        let wanted = levels[round % 2];
+        let set = second.command(PERFORMANCE, 7, &[0, wanted]).unwrap();
+        assert_eq!(set.status, 0, "round {round}");
+        service.kill_service().unwrap();
+        assert_eq!(level_now(&mut second), wanted, "round {round}");
+        answers(&mut first);
+    }
+}
+
+/// One of the levels of the first performance domain.
+fn level(client: &mut ScmiClient, place: usize) -> u32 {
+    let reply = client.command(PERFORMANCE, 4, &[0, 0]).unwrap();
+    assert_eq!(reply.status, 0);
+    // After the counts, each level has three words, and an index and a value of its own.
+    reply.word(1 + place * 5)
+}
+
+/// The level that the first performance domain has.
+fn level_now(client: &mut ScmiClient) -> u32 {
+    let reply = client.command(PERFORMANCE, 8, &[0]).unwrap();
+    assert_eq!(reply.status, 0);
+    reply.word(0)
+}
+
+#[test]
 fn a_slow_sensor_of_the_host_holds_its_command_and_no_other() {
     let directory = tempfile::tempdir().unwrap();
     let sysfs = directory.path().join("sys");

@@ -366,7 +366,9 @@ impl Server {
 
     /// Goes on with a record that the VMM kept while another process of this service died.
     fn adopt(&self, record: Record) -> Result<Arc<Record>, ServerError> {
-        claim(&record, &*self.device)?;
+        if claim(&record, &*self.device)? {
+            record.count_restart();
+        }
         let record = Arc::new(record);
         self.workers
             .ask_all(|| Control::Record(Arc::clone(&record)));

@@ -233,7 +233,12 @@ impl Reactor {
                 Control::Memory(memory) => self.change_memory(memory),
                 Control::Features(features) => self.io.features = features,
                 Control::Record(record) => {
-                    self.reset();
+                    // Where no queue ran, nothing is another driver's: what the device took over
+                    // from a former process is this driver's.
+                    let ran = |slot: &Slot| !matches!(slot, Slot::Idle);
+                    if self.io.slots.iter().any(ran) {
+                        self.reset();
+                    }
                     self.io.use_record(record);
                 }
                 Control::Reset => self.reset(),
