@@ -10,9 +10,17 @@ use crate::distribution::median;
 use crate::subject::Subject;
 use crate::workload::Workload;
 
-/// Private resident memory with a started guest that plays nothing, in KiB; below a keeper, of
-/// both together.
-pub(crate) fn idle_kib(subject: &Subject, keeper: Option<&Path>) -> Result<f64> {
+/// Memory in KiB.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Idle {
+    /// Resident and of no other process, program text included.
+    pub(crate) private: f64,
+    /// The part of it that was written: what one more service of the same program takes.
+    pub(crate) written: f64,
+}
+
+/// Memory with a started guest that plays nothing; below a keeper, of both processes together.
+pub(crate) fn idle(subject: &Subject, keeper: Option<&Path>) -> Result<Idle> {
     let mut launch = subject.launch();
     if let Some(keeper) = keeper {
         launch = launch.below_keeper(keeper);
@@ -23,11 +31,13 @@ pub(crate) fn idle_kib(subject: &Subject, keeper: Option<&Path>) -> Result<f64> 
         .and_then(|stream| Workload::PcmInfo.begin(stream))
         .map_err(|error| subject.blame(&error))?;
     sender.send(10)?;
-    let mut kib = 0;
+    let mut idle = Idle::default();
     for pid in std::iter::once(service.pid()).chain(descendants(service.pid())) {
-        kib += Footprint::of(pid)?.private_kib;
+        let footprint = Footprint::of(pid)?;
+        idle.private += footprint.private_kib as f64;
+        idle.written += footprint.dirty_kib as f64;
     }
-    Ok(kib as f64)
+    Ok(idle)
 }
 
 /// Milliseconds from the start of the program until its first playback buffer is back: medians,

@@ -146,13 +146,21 @@ fn footprints(options: &Options, both: &[&Subject], table: &mut Table) -> Result
     eprintln!("memory and start …");
     let memory = Aim::at_most(8192.0, 4096.0);
     let mut row = Row::new("private resident memory, idle", "KiB", memory);
+    let mut written = Row::new(
+        "written of it: what one more service of this kind takes",
+        "KiB",
+        Aim::None,
+    );
     for subject in both {
-        row.set(subject.name(), footprint::idle_kib(subject, None)?);
+        let idle = footprint::idle(subject, None)?;
+        row.set(subject.name(), idle.private);
+        written.set(subject.name(), idle.written);
     }
     table.push(row);
+    table.push(written);
     if let (Some(keeper), Some(ours)) = (&options.keeper, both.first()) {
         let mut row = Row::new("the same, service and keeper together", "KiB", memory);
-        row.set(ours.name(), footprint::idle_kib(ours, Some(keeper))?);
+        row.set(ours.name(), footprint::idle(ours, Some(keeper))?.private);
         table.push(row);
     }
     let start = Aim::at_most(300.0, 50.0);

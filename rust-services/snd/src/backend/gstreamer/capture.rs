@@ -10,7 +10,7 @@ use super::super::channels::{Maps, Reorder};
 use super::super::{BackendError, Input, Opening};
 use super::caps::Layout;
 use super::description;
-use super::pipeline::{Life, Pipeline};
+use super::pipeline::{Life, Pipeline, Slot};
 use crate::format::Params;
 use crate::wire::Direction;
 
@@ -24,6 +24,7 @@ pub(super) struct Capture {
     descriptions: Vec<String>,
     source: usize,
     maps: Maps,
+    slot: Slot,
     open: Option<Open>,
     /// Parameters while the stream is prepared, to open another source with.
     params: Option<Params>,
@@ -47,6 +48,7 @@ impl Capture {
             descriptions,
             source: 0,
             maps,
+            slot: Slot::default(),
             open: None,
             params: None,
             running: false,
@@ -64,8 +66,9 @@ impl Capture {
     fn open_source(&self, params: &Params) -> Result<Open, BackendError> {
         let positions = self.maps.of(params.channels);
         let text = self.description();
+        let taken = self.slot.take(text)?;
         let (pipeline, end) = description::build(text, Direction::Input, params.format)?;
-        let pipeline = Pipeline::new(text, pipeline);
+        let pipeline = Pipeline::new(text, pipeline, taken);
         let (Ok(sink), Some(layout)) = (end.downcast::<AppSink>(), Layout::new(params, &positions))
         else {
             return Err(pipeline.lost(format!("cannot give format {:?}", params.format)));

@@ -2,7 +2,7 @@
 
 //! A pipeline that cannot hold up the stream's thread for long.
 
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use gst::prelude::*;
@@ -22,21 +22,48 @@ pub(super) enum Life {
     Ended,
 }
 
+/// The one place that a stream has for a pipeline. It stays taken while a pipeline that was given
+/// back still closes: a server that hangs would otherwise keep one more with each attempt.
+#[derive(Default)]
+pub(super) struct Slot(Arc<()>);
+
+impl Slot {
+    /// Takes the place for a pipeline of `description`.
+    ///
+    /// # Errors
+    /// When the former one has not closed yet.
+    pub(super) fn take(&self, description: &str) -> Result<Taken, BackendError> {
+        if Arc::strong_count(&self.0) > 1 {
+            return Err(BackendError::Device {
+                device: device(description),
+                reason: "the stream's former pipeline hangs and has not closed yet".to_owned(),
+            });
+        }
+        Ok(Taken(Arc::clone(&self.0)))
+    }
+}
+
+/// A [`Slot`] is taken while this lives.
+#[derive(Clone)]
+pub(super) struct Taken(#[expect(dead_code, reason = "it is counted")] Arc<()>);
+
 /// A pipeline in operation; given back when dropped.
 pub(super) struct Pipeline {
     description: String,
     pipeline: gst::Pipeline,
     bus: Option<gst::Bus>,
+    taken: Taken,
 }
 
 impl Pipeline {
-    pub(super) fn new(description: &str, pipeline: gst::Pipeline) -> Self {
+    pub(super) fn new(description: &str, pipeline: gst::Pipeline, taken: Taken) -> Self {
         // The guest's streams follow this clock as well.
         pipeline.use_clock(Some(&gst::SystemClock::obtain()));
         Self {
             description: description.to_owned(),
             bus: pipeline.bus(),
             pipeline,
+            taken,
         }
     }
 
@@ -126,12 +153,13 @@ impl Pipeline {
 impl Drop for Pipeline {
     fn drop(&mut self) {
         let (done, gone) = mpsc::channel();
-        let pipeline = self.pipeline.clone();
+        let (pipeline, taken) = (self.pipeline.clone(), self.taken.clone());
         // An element may hang in a server's call while it is closed. It does so alone then.
         let closing = std::thread::Builder::new()
             .name("gst-close".to_owned())
             .spawn(move || {
                 let _ = pipeline.set_state(gst::State::Null);
+                drop(taken);
                 let _ = done.send(());
             });
         let closed = closing.is_ok() && gone.recv_timeout(PATIENCE).is_ok();

@@ -12,7 +12,7 @@ use super::super::channels::{Maps, Reorder};
 use super::super::{BackendError, Opening, Output};
 use super::caps::Layout;
 use super::description;
-use super::pipeline::Pipeline;
+use super::pipeline::{Pipeline, Slot};
 use crate::format::Params;
 use crate::wire::Direction;
 
@@ -33,6 +33,7 @@ pub(super) struct Playback {
     description: String,
     latency_ms: u32,
     maps: Maps,
+    slot: Slot,
     open: Option<Open>,
 }
 
@@ -91,6 +92,7 @@ impl Playback {
             description,
             latency_ms,
             maps,
+            slot: Slot::default(),
             open: None,
         }
     }
@@ -145,10 +147,11 @@ impl Open {
 impl Output for Playback {
     fn open(&mut self, params: &Params, _opening: Opening) -> Result<(), BackendError> {
         self.close();
+        let taken = self.slot.take(&self.description)?;
         let positions = self.maps.of(params.channels);
         let (pipeline, end) =
             description::build(&self.description, Direction::Output, params.format)?;
-        let pipeline = Pipeline::new(&self.description, pipeline);
+        let pipeline = Pipeline::new(&self.description, pipeline, taken);
         let (Ok(source), Some(layout)) =
             (end.downcast::<AppSrc>(), Layout::new(params, &positions))
         else {

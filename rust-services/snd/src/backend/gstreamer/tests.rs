@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
+use std::fs::OpenOptions;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 
 use super::super::Opening;
 use super::*;
@@ -266,5 +272,49 @@ fn the_delay_is_what_was_handed_over_and_is_not_due_yet() {
     // 50 ms of frames and at least the 20 ms that they may come late.
     let delay = output.delay();
     assert!(delay > 0 && delay <= 2400 + 4800, "{delay}");
+    output.close();
+}
+
+/// Somebody who has a fifo open to read, and does not read.
+fn reader(fifo: &Path) -> std::fs::File {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .open(fifo)
+        .unwrap()
+}
+
+#[test]
+fn a_pipeline_that_hangs_is_left_behind_once_and_not_once_per_attempt() {
+    let folder = tempfile::tempdir().unwrap();
+    let fifo = folder.path().join("fifo");
+    mknodat(CWD, &fifo, FileType::Fifo, Mode::RWXU, 0).unwrap();
+    let mut output = output(
+        &format!("filesink location={}", fifo.display()),
+        Maps::default(),
+    );
+    let params = params(Format::S16, 2);
+    // A server that takes what its socket holds, and nothing more.
+    let mut server = reader(&fifo);
+    output.open(&params, Opening::Prepared).unwrap();
+    play(output.as_mut(), &vec![0; params.bytes(24_000)]);
+    let end = Instant::now() + Duration::from_secs(60);
+    let refused = loop {
+        // Open again: the pipeline before is closed for that, as long as it has not come to hang.
+        match output.open(&params, Opening::Prepared) {
+            Ok(()) => assert!(Instant::now() < end, "it never hangs"),
+            Err(error) => break error,
+        }
+        play(output.as_mut(), &vec![0; params.bytes(24_000)]);
+    };
+    assert!(refused.to_string().contains("has not closed"), "{refused}");
+    output.open(&params, Opening::Prepared).unwrap_err();
+
+    // The server comes to life.
+    let mut heard = vec![0; 65_536];
+    while let Err(error) = output.open(&params, Opening::Prepared) {
+        assert!(Instant::now() < end, "{error}");
+        let _ = server.read(&mut heard);
+    }
     output.close();
 }
