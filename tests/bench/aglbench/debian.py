@@ -69,7 +69,11 @@ def mirror() -> str:
 
 def source_lines(*, backports: bool) -> str:
     """apt's source lines for the later release, and its backports where wanted."""
-    suites = [RELEASE, f"{RELEASE}-backports"] if backports else [RELEASE]
+    return lines_of((RELEASE, f"{RELEASE}-backports") if backports else (RELEASE,))
+
+
+def lines_of(suites: tuple[str, ...]) -> str:
+    """apt's source lines for these suites."""
     return "".join(f"deb [signed-by={KEYRING}] {mirror()} {suite} main\n" for suite in suites)
 
 
@@ -82,16 +86,16 @@ class Found:
 
 
 class Archive:
-    """What the later release and its backports have, seen through an apt of its own in a scratch folder."""
+    """What the later release and its backports (or other suites) have, seen through an apt of its own in a scratch folder."""
 
-    def __init__(self, work: Path, progress: Progress, log: Path):
+    def __init__(self, work: Path, progress: Progress, log: Path, suites: tuple[str, ...] = ()):
         self.work = work
         self.progress = progress
         self.log = log
         for folder in ("lists/partial", "cache/archives/partial"):
             (work / folder).mkdir(parents=True, exist_ok=True)
         (work / "status").touch()
-        (work / "sources.list").write_text(source_lines(backports=True))
+        (work / "sources.list").write_text(lines_of(suites) if suites else source_lines(backports=True))
         (work / "apt.conf").write_text(
             f'Dir::State "{work}";\nDir::State::lists "{work}/lists";\nDir::State::status "{work}/status";\n'
             f'Dir::Cache "{work}/cache";\nDir::Etc::sourcelist "{work}/sources.list";\nDir::Etc::sourceparts "-";\n'
@@ -102,7 +106,7 @@ class Archive:
             progress.run(["apt-get", "-q", "update"], log, env=self.env)
         except SetupError as error:
             raise SetupError(
-                f"cannot read the package lists of Debian {RELEASE} from {mirror()}",
+                f"cannot read the package lists of Debian {', '.join(suites) or RELEASE} from {mirror()}",
                 "check the network, and that this mirror carries that release and its backports",
             ) from error
 

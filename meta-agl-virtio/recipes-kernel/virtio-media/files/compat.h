@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What Linux 6.1 to 7.3 call by different names. */
+#ifndef VIRTIO_MEDIA_COMPAT_H
+#define VIRTIO_MEDIA_COMPAT_H
+
+#include <linux/fs.h>
+#include <linux/version.h>
+#include <linux/virtio_config.h>
+#include <media/v4l2-fh.h>
+#include <media/videobuf2-v4l2.h>
+
+static inline struct v4l2_fh *virtio_media_fh(struct file *file)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 18, 0)
+	return file_to_v4l2_fh(file);
+#else
+	return file->private_data;
+#endif
+}
+
+static inline void virtio_media_add_fh(struct v4l2_fh *fh, struct file *file)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 18, 0)
+	v4l2_fh_add(fh, file);
+#else
+	file->private_data = fh;
+	v4l2_fh_add(fh);
+#endif
+}
+
+static inline void virtio_media_del_fh(struct v4l2_fh *fh, struct file *file)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 18, 0)
+	v4l2_fh_del(fh, file);
+#else
+	v4l2_fh_del(fh);
+#endif
+}
+
+static inline int virtio_media_find_queues(struct virtio_device *vdev,
+					   struct virtqueue *vqs[2],
+					   vq_callback_t *command,
+					   vq_callback_t *event)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 11, 0)
+	struct virtqueue_info info[2] = {
+		{ "commandq", command },
+		{ "eventq", event },
+	};
+
+	return virtio_find_vqs(vdev, 2, vqs, info, NULL);
+#else
+	static const char * const names[2] = { "commandq", "eventq" };
+	vq_callback_t *callbacks[2] = { command, event };
+
+	return virtio_find_vqs(vdev, 2, vqs, callbacks, names, NULL);
+#endif
+}
+
+static inline unsigned int virtio_media_count_buffers(struct vb2_queue *q)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 8, 0)
+	return vb2_get_num_buffers(q);
+#else
+	return q->num_buffers;
+#endif
+}
+
+#endif

@@ -1,0 +1,423 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Formats, rectangles and frame intervals as programs ask for them.
+ */
+
+#include "driver.h"
+
+static struct vv_lane *vv_raw_lane(struct vv_session *session)
+{
+	return &session->lanes[vv_raw_side(session->vv)];
+}
+
+static struct vv_lane *vv_coded_lane(struct vv_session *session)
+{
+	return &session->lanes[vv_coded_side(session->vv)];
+}
+
+/* Raw formats are those that go with the coded one; coded ones are all there. */
+static struct vv_format *vv_format_at(struct vv_session *session,
+				      enum vv_side side, u32 index)
+{
+	struct vv_formats *all = &session->vv->formats[side];
+	u32 i;
+
+	for (i = 0; i < all->num; i++) {
+		if (side == vv_raw_side(session->vv) &&
+		    !vv_format_goes_with(session->vv, &all->formats[i],
+					 vv_coded_lane(session)->format))
+			continue;
+		if (!index--)
+			return &all->formats[i];
+	}
+	return NULL;
+}
+
+static struct vv_format *vv_format_choose(struct vv_session *session,
+					  enum vv_side side, u32 fourcc)
+{
+	struct vv_format *format;
+	u32 index;
+
+	for (index = 0; (format = vv_format_at(session, side, index)); index++)
+		if (format->pixel->fourcc == fourcc)
+			return format;
+	return vv_format_at(session, side, 0);
+}
+
+int vv_enum_format(struct file *file, void *priv, struct v4l2_fmtdesc *desc)
+{
+	struct vv_session *session = vv_session_of(file);
+	const struct vv_format *format;
+
+	mutex_lock(&session->lock);
+	format = vv_format_at(session, vv_side_of(desc->type), desc->index);
+	mutex_unlock(&session->lock);
+	if (!format)
+		return -EINVAL;
+	desc->pixelformat = format->pixel->fourcc;
+	if (!format->pixel->coded || session->vv->encoder)
+		return 0;
+	desc->flags |= V4L2_FMT_FLAG_DYN_RESOLUTION;
+	/* VP8 and VP9 have nothing that tells where a frame begins. */
+	if (format->pixel->wire != VV_FORMAT_VP8 &&
+	    format->pixel->wire != VV_FORMAT_VP9)
+		desc->flags |= V4L2_FMT_FLAG_CONTINUOUS_BYTESTREAM;
+	return 0;
+}
+
+static struct vv_format *vv_format_of_any_side(struct vv_session *session,
+					       u32 fourcc)
+{
+	return vv_format_find(session->vv, VV_IN, fourcc) ?:
+	       vv_format_find(session->vv, VV_OUT, fourcc);
+}
+
+int vv_enum_sizes(struct file *file, void *priv, struct v4l2_frmsizeenum *size)
+{
+	struct vv_session *session = vv_session_of(file);
+	const struct vv_format *format =
+		vv_format_of_any_side(session, size->pixel_format);
+	bool discrete = true;
+	u32 i;
+
+	if (!format)
+		return -EINVAL;
+	for (i = 0; i < format->num_frames; i++)
+		if (format->frames[i].width.min != format->frames[i].width.max ||
+		    format->frames[i].height.min != format->frames[i].height.max)
+			discrete = false;
+	if (discrete && size->index < format->num_frames) {
+		size->type = V4L2_FRMSIZE_TYPE_DISCRETE;
+		size->discrete.width = format->frames[size->index].width.min;
+		size->discrete.height = format->frames[size->index].height.min;
+		return 0;
+	}
+	if (discrete || size->index)
+		return -EINVAL;
+	size->type = V4L2_FRMSIZE_TYPE_STEPWISE;
+	size->stepwise.min_width = format->width.min;
+	size->stepwise.max_width = format->width.max;
+	size->stepwise.step_width = format->width.step;
+	size->stepwise.min_height = format->height.min;
+	size->stepwise.max_height = format->height.max;
+	size->stepwise.step_height = format->height.step;
+	return 0;
+}
+
+/* In frames a second, of the first frame size that has this one. */
+static const struct vv_frame *vv_frame_find(const struct vv_format *format,
+					    u32 width, u32 height)
+{
+	u32 i;
+
+	for (i = 0; i < format->num_frames; i++) {
+		const struct vv_frame *frame = &format->frames[i];
+
+		if (vv_range_fit(&frame->width, width) == width &&
+		    vv_range_fit(&frame->height, height) == height)
+			return frame;
+	}
+	return NULL;
+}
+
+int vv_enum_intervals(struct file *file, void *priv,
+		      struct v4l2_frmivalenum *interval)
+{
+	struct vv_session *session = vv_session_of(file);
+	const struct vv_format *format =
+		vv_format_of_any_side(session, interval->pixel_format);
+	const struct vv_frame *frame;
+
+	if (!format || interval->index)
+		return -EINVAL;
+	frame = vv_frame_find(format, interval->width, interval->height);
+	if (!frame || !frame->num_rates)
+		return -EINVAL;
+	interval->type = V4L2_FRMIVAL_TYPE_CONTINUOUS;
+	interval->stepwise.min = (struct v4l2_fract) { 1, frame->rates[0].max };
+	interval->stepwise.max = (struct v4l2_fract) { 1, frame->rates[0].min };
+	interval->stepwise.step = (struct v4l2_fract) { 1, 1 };
+	return 0;
+}
+
+/* ---- formats ---- */
+
+static void vv_colours_copy(struct v4l2_pix_format_mplane *to,
+			    const struct v4l2_pix_format_mplane *from)
+{
+	to->colorspace = from->colorspace;
+	to->ycbcr_enc = from->ycbcr_enc;
+	to->quantization = from->quantization;
+	to->xfer_func = from->xfer_func;
+}
+
+/* The device tells nothing of colours: they are what the program says. */
+static void vv_colours_try(struct v4l2_pix_format_mplane *pix)
+{
+	if (pix->colorspace && pix->colorspace <= V4L2_COLORSPACE_DCI_P3 &&
+	    pix->ycbcr_enc <= V4L2_YCBCR_ENC_SMPTE240M &&
+	    pix->quantization <= V4L2_QUANTIZATION_LIM_RANGE &&
+	    pix->xfer_func <= V4L2_XFER_FUNC_SMPTE2084)
+		return;
+	pix->colorspace = V4L2_COLORSPACE_REC709;
+	pix->ycbcr_enc = V4L2_YCBCR_ENC_DEFAULT;
+	pix->quantization = V4L2_QUANTIZATION_DEFAULT;
+	pix->xfer_func = V4L2_XFER_FUNC_DEFAULT;
+}
+
+/* What a codec gives out has the size of what goes in. */
+static const struct vv_format *vv_format_try(struct vv_session *session,
+					     enum vv_side side,
+					     struct v4l2_pix_format_mplane *pix)
+{
+	const struct vv_format *format =
+		vv_format_choose(session, side, pix->pixelformat);
+
+	if (side == VV_OUT) {
+		pix->width = session->vv->encoder ? session->crop.width :
+						    session->lanes[side].pix.width;
+		pix->height = session->vv->encoder ? session->crop.height :
+						     session->lanes[side].pix.height;
+		vv_colours_copy(pix, &session->lanes[VV_IN].pix);
+	} else {
+		vv_colours_try(pix);
+	}
+	if (format->pixel->coded)
+		vv_try_coded(format, pix);
+	else
+		vv_try_raw(format, pix);
+	return format;
+}
+
+int vv_g_format(struct file *file, void *priv, struct v4l2_format *f)
+{
+	struct vv_session *session = vv_session_of(file);
+
+	mutex_lock(&session->lock);
+	f->fmt.pix_mp = session->lanes[vv_side_of(f->type)].pix;
+	mutex_unlock(&session->lock);
+	return 0;
+}
+
+int vv_try_format(struct file *file, void *priv, struct v4l2_format *f)
+{
+	struct vv_session *session = vv_session_of(file);
+
+	mutex_lock(&session->lock);
+	vv_format_try(session, vv_side_of(f->type), &f->fmt.pix_mp);
+	mutex_unlock(&session->lock);
+	return 0;
+}
+
+/* The raw side follows: another codec may not have the format that was set. */
+static void vv_raw_follow(struct vv_session *session)
+{
+	struct vv_lane *raw = vv_raw_lane(session);
+
+	raw->format = vv_format_choose(session, raw->side,
+				       raw->format->pixel->fourcc);
+	if (!session->vv->encoder) {
+		raw->pix.width = session->lanes[VV_IN].pix.width;
+		raw->pix.height = session->lanes[VV_IN].pix.height;
+	}
+	vv_try_raw(raw->format, &raw->pix);
+	session->crop = (struct v4l2_rect) {
+		.width = raw->pix.width,
+		.height = raw->pix.height,
+	};
+}
+
+static void vv_encoder_coded_follow(struct vv_session *session)
+{
+	struct vv_lane *coded = vv_coded_lane(session);
+
+	coded->pix.width = session->crop.width;
+	coded->pix.height = session->crop.height;
+	vv_try_coded(coded->format, &coded->pix);
+}
+
+static int vv_format_set(struct vv_session *session, enum vv_side side,
+			 struct v4l2_pix_format_mplane *pix)
+{
+	struct vv_lane *lane = &session->lanes[side];
+	struct vv_lane *other = &session->lanes[!side];
+	const struct vv_format *format;
+	int err;
+
+	if (vb2_is_busy(&lane->queue))
+		return -EBUSY;
+	format = vv_format_try(session, side, pix);
+	if (format->pixel->coded && format != lane->format) {
+		/* Another codec is another stream. */
+		if (vb2_is_busy(&other->queue))
+			return -EBUSY;
+		vv_stream_close(session);
+	}
+	lane->format = format;
+	lane->pix = *pix;
+	vv_colours_copy(&other->pix, pix);
+	if (!vb2_is_busy(&other->queue)) {
+		if (format->pixel->coded != session->vv->encoder)
+			vv_raw_follow(session);
+		if (session->vv->encoder)
+			vv_encoder_coded_follow(session);
+	}
+	err = vv_params_agree(session, side);
+	if (!err && !vb2_is_busy(&other->queue))
+		err = vv_params_agree(session, !side);
+	*pix = lane->pix;
+	return err;
+}
+
+int vv_s_format(struct file *file, void *priv, struct v4l2_format *f)
+{
+	struct vv_session *session = vv_session_of(file);
+	int err;
+
+	mutex_lock(&session->lock);
+	err = vv_format_set(session, vv_side_of(f->type), &f->fmt.pix_mp);
+	mutex_unlock(&session->lock);
+	return err;
+}
+
+/* ---- rectangles ---- */
+
+static int vv_selection_get(struct vv_session *session,
+			    struct v4l2_selection *sel)
+{
+	const struct v4l2_pix_format_mplane *pix = &vv_raw_lane(session)->pix;
+	struct v4l2_rect all = { 0, 0, pix->width, pix->height };
+	bool encoder = session->vv->encoder;
+
+	if (sel->type != (encoder ? V4L2_BUF_TYPE_VIDEO_OUTPUT :
+				    V4L2_BUF_TYPE_VIDEO_CAPTURE))
+		return -EINVAL;
+	switch (sel->target) {
+	case V4L2_SEL_TGT_CROP:
+		sel->r = session->crop;
+		return 0;
+	case V4L2_SEL_TGT_CROP_BOUNDS:
+		sel->r = all;
+		return 0;
+	case V4L2_SEL_TGT_CROP_DEFAULT:
+		sel->r = encoder ? all : session->crop;
+		return 0;
+	case V4L2_SEL_TGT_COMPOSE:
+	case V4L2_SEL_TGT_COMPOSE_DEFAULT:
+	case V4L2_SEL_TGT_COMPOSE_PADDED:
+	case V4L2_SEL_TGT_COMPOSE_BOUNDS:
+		if (encoder)
+			return -EINVAL;
+		sel->r = session->crop;
+		return 0;
+	}
+	return -EINVAL;
+}
+
+int vv_g_selection(struct file *file, void *priv, struct v4l2_selection *sel)
+{
+	struct vv_session *session = vv_session_of(file);
+	int err;
+
+	mutex_lock(&session->lock);
+	err = vv_selection_get(session, sel);
+	mutex_unlock(&session->lock);
+	return err;
+}
+
+/* Whole samples of all components, within the picture. */
+static void vv_crop_fit(struct vv_session *session, struct v4l2_rect *r)
+{
+	const struct vv_lane *raw = vv_raw_lane(session);
+	u32 width = ALIGN_DOWN(clamp_t(u32, r->width, 2, raw->pix.width), 2);
+	u32 height = ALIGN_DOWN(clamp_t(u32, r->height, 2, raw->pix.height), 2);
+
+	r->left = clamp_t(s32, r->left, 0, raw->pix.width - width) & ~1;
+	r->top = clamp_t(s32, r->top, 0, raw->pix.height - height) & ~1;
+	r->width = width;
+	r->height = height;
+}
+
+/* An encoder's is set; a decoder scales nothing and says what it does. */
+int vv_s_selection(struct file *file, void *priv, struct v4l2_selection *sel)
+{
+	struct vv_session *session = vv_session_of(file);
+	bool encoder = session->vv->encoder;
+	struct v4l2_selection now = *sel;
+	int err;
+
+	mutex_lock(&session->lock);
+	err = vv_selection_get(session, &now);
+	if (!err && sel->target != V4L2_SEL_TGT_CROP &&
+	    sel->target != V4L2_SEL_TGT_COMPOSE)
+		err = -EINVAL;
+	if (!err && encoder && vb2_is_busy(&session->lanes[VV_OUT].queue))
+		err = -EBUSY;
+	if (!err && encoder) {
+		vv_crop_fit(session, &sel->r);
+		session->crop = sel->r;
+		vv_encoder_coded_follow(session);
+		err = vv_params_agree(session, VV_IN);
+		sel->r = session->crop;
+	} else if (!err) {
+		sel->r = now.r;
+	}
+	mutex_unlock(&session->lock);
+	return err;
+}
+
+/* ---- frame intervals ---- */
+
+/* Frames a second; 0: not known. */
+u32 vv_frame_rate(const struct vv_session *session)
+{
+	if (!session->vv->encoder)
+		return 0;
+	return max_t(u32, DIV_ROUND_CLOSEST(session->interval.denominator,
+					    session->interval.numerator), 1);
+}
+
+static int vv_parm_is_there(const struct v4l2_streamparm *parm)
+{
+	return parm->type == V4L2_BUF_TYPE_VIDEO_OUTPUT_MPLANE ? 0 : -EINVAL;
+}
+
+int vv_g_parm(struct file *file, void *priv, struct v4l2_streamparm *parm)
+{
+	struct vv_session *session = vv_session_of(file);
+	int err = vv_parm_is_there(parm);
+
+	if (err)
+		return err;
+	memset(&parm->parm, 0, sizeof(parm->parm));
+	parm->parm.output.capability = V4L2_CAP_TIMEPERFRAME;
+	mutex_lock(&session->lock);
+	parm->parm.output.timeperframe = session->interval;
+	mutex_unlock(&session->lock);
+	return 0;
+}
+
+int vv_s_parm(struct file *file, void *priv, struct v4l2_streamparm *parm)
+{
+	struct vv_session *session = vv_session_of(file);
+	struct v4l2_fract wish = parm->parm.output.timeperframe;
+	int err = vv_parm_is_there(parm);
+
+	if (err)
+		return err;
+	mutex_lock(&session->lock);
+	if (session->lanes[VV_IN].streaming) {
+		err = -EBUSY;
+	} else {
+		if (!wish.numerator || !wish.denominator ||
+		    wish.denominator / wish.numerator > 1000)
+			wish = (struct v4l2_fract) { 1, 30 };
+		session->interval = wish;
+		err = vv_params_agree(session, VV_IN);
+		if (!err)
+			err = vv_params_agree(session, VV_OUT);
+	}
+	mutex_unlock(&session->lock);
+	return err ?: vv_g_parm(file, priv, parm);
+}
