@@ -5,13 +5,13 @@ HOMEPAGE = "https://www.automotivelinux.org/"
 SECTION = "virtualization"
 LICENSE = "MIT"
 
-# QEMU's package has the architecture in its name.
+# QEMU is built for the machine's own processor.
 PACKAGE_ARCH = "${TUNE_PKGARCH}"
 
 inherit packagegroup
 
-# As QEMU's package split writes it: x86_64 has an underscore, which package names have not.
-AGL_VIRTIO_QEMU ?= "qemu-system-${@d.getVar('TARGET_ARCH').replace('_', '-')}"
+# Or OE-core's, on wrynose: qemu-system-aarch64. Its queues are shorter.
+AGL_VIRTIO_QEMU ?= "agl-virtio-qemu"
 
 RDEPENDS:${PN} = "\
     agl-virtio \
