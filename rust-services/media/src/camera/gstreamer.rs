@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! A camera of the host, through any GStreamer pipeline: `v4l2src`, `libcamerasrc`, `pipewiresrc`.
+//!
+//! Pipelines are built, started and stopped by a thread of their own, because each of these may
+//! take its time. Of pictures that nobody took in time only the newest stays.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use gst::prelude::*;
+use gstreamer as gst;
+use gstreamer_app::{AppSink, AppSinkCallbacks};
+use virtio_device::Waker;
+
+use super::modes::Mode;
+use super::source::{Source, SourceError, Taken};
+use crate::controls::{Controls, Spec};
+
+/// The name of the element where pictures come out.
+const END: &str = "agl-virtio-end";
+/// How long a pipeline may take to come up.
+const PATIENCE: gst::ClockTime = gst::ClockTime::from_seconds(5);
+
+/// What a pipeline has last said.
+#[derive(Default)]
+struct Mailbox {
+    /// Which stream it is of: what an earlier one still says is not heard.
+    stream: u64,
+    pictures: u64,
+    newest: Option<gst::MappedBuffer<gst::buffer::Readable>>,
+    failed: Option<String>,
+    waker: Option<Waker>,
+}
+
+type Shared = Arc<Mutex<Mailbox>>;
+
+fn lock(mailbox: &Mutex<Mailbox>) -> MutexGuard<'_, Mailbox> {
+    mailbox.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Says something of a stream, unless that has ended.
+fn say(mailbox: &Shared, stream: u64, what: impl FnOnce(&mut Mailbox)) {
+    let mut mailbox = lock(mailbox);
+    if mailbox.stream == stream {
+        what(&mut mailbox);
+        if let Some(waker) = &mailbox.waker {
+            waker.wake();
+        }
+    }
+}
+
+enum Order {
+    Start(u64, Mode),
+    Stop,
+}
+
+/// A pipeline as a camera.
+pub struct PipelineSource {
+    orders: Sender<Order>,
+    mailbox: Shared,
+    size: usize,
+    taken: u64,
+    current: Option<gst::MappedBuffer<gst::buffer::Readable>>,
+}
+
+impl PipelineSource {
+    /// A camera from a pipeline's beginning, such as `v4l2src device=/dev/video0`. `prepare` runs
+    /// first on the thread that it is built on.
+    ///
+    /// # Errors
+    /// When GStreamer cannot be used, does not know an element, or no thread can be started.
+    pub fn new(
+        description: &str,
+        prepare: impl FnOnce() + Send + 'static,
+    ) -> Result<Self, SourceError> {
+        gst::init().map_err(|error| SourceError(format!("GStreamer: {error}")))?;
+        parse(&whole(description, ""))?;
+        let (orders, queue) = channel();
+        let mailbox = Shared::default();
+        let (letters, description) = (Arc::clone(&mailbox), description.to_owned());
+        std::thread::Builder::new()
+            .name("camera".to_owned())
+            .spawn(move || {
+                prepare();
+                serve(&description, &queue, &letters);
+            })
+            .map_err(|error| SourceError(format!("no thread: {error}")))?;
+        Ok(Self {
+            orders,
+            mailbox,
+            size: 0,
+            taken: 0,
+            current: None,
+        })
+    }
+
+    fn order(&self, order: Order) {
+        if self.orders.send(order).is_err() {
+            log::error!("the camera's thread has ended");
+        }
+    }
+}
+
+/// The pipeline as GStreamer reads it.
+fn whole(description: &str, caps: &str) -> String {
+    let convert = "videoconvert ! videoscale ! videorate";
+    format!("{description} ! {convert} {caps} ! appsink name={END}")
+}
+
+fn parse(text: &str) -> Result<gst::Pipeline, SourceError> {
+    let parsed = gst::parse::launch_full(text, None, gst::ParseFlags::FATAL_ERRORS);
+    let element = parsed.map_err(|error| SourceError(format!("{text}: {error}")))?;
+    element
+        .downcast()
+        .map_err(|_| SourceError(format!("{text}: is no pipeline")))
+}
+
+fn serve(description: &str, orders: &Receiver<Order>, mailbox: &Shared) {
+    let mut running: Option<gst::Pipeline> = None;
+    while let Ok(order) = orders.recv() {
+        if let Some(pipeline) = running.take() {
+            let _ = pipeline.set_state(gst::State::Null);
+        }
+        if let Order::Start(stream, mode) = order {
+            match start(description, stream, mode, mailbox) {
+                Ok(pipeline) => running = Some(pipeline),
+                Err(SourceError(reason)) => {
+                    say(mailbox, stream, |mailbox| mailbox.failed = Some(reason));
+                }
+            }
+        }
+    }
+}
+
+fn start(
+    description: &str,
+    stream: u64,
+    mode: Mode,
+    mailbox: &Shared,
+) -> Result<gst::Pipeline, SourceError> {
+    let caps = format!(
+        "! video/x-raw,format={},width={},height={},framerate={}/1,pixel-aspect-ratio=1/1",
+        mode.format.gstreamer_name(),
+        mode.width,
+        mode.height,
+        mode.interval.rate()
+    );
+    let pipeline = parse(&whole(description, &caps))?;
+    let end = pipeline.by_name(END).and_then(|end| end.downcast().ok());
+    let end: AppSink = end.ok_or_else(|| SourceError("no end".to_owned()))?;
+    let letters = Arc::clone(mailbox);
+    end.set_max_buffers(1);
+    end.set_drop(true);
+    end.set_callbacks(
+        AppSinkCallbacks::builder()
+            .new_sample(move |end| {
+                let sample = end.pull_sample().map_err(|_| gst::FlowError::Eos)?;
+                let buffer = sample.buffer_owned().ok_or(gst::FlowError::Error)?;
+                let picture = buffer
+                    .into_mapped_buffer_readable()
+                    .map_err(|_| gst::FlowError::Error)?;
+                say(&letters, stream, |mailbox| {
+                    mailbox.pictures = mailbox.pictures.wrapping_add(1);
+                    mailbox.newest = Some(picture);
+                });
+                Ok(gst::FlowSuccess::Ok)
+            })
+            .build(),
+    );
+    let letters = Arc::clone(mailbox);
+    if let Some(bus) = pipeline.bus() {
+        bus.set_sync_handler(move |_, message| {
+            let reason = match message.view() {
+                gst::MessageView::Error(error) => Some(error.error().message().to_owned()),
+                gst::MessageView::Eos(_) => Some("its end has come".to_owned()),
+                _ => None,
+            };
+            if let Some(reason) = reason {
+                say(&letters, stream, |mailbox| mailbox.failed = Some(reason));
+            }
+            gst::BusSyncReply::Drop
+        });
+    }
+    let failed = |reason: &str| SourceError(format!("{description}: {reason}"));
+    let mut change = pipeline.set_state(gst::State::Paused);
+    if change == Ok(gst::StateChangeSuccess::Async) {
+        change = pipeline.state(PATIENCE).0;
+    }
+    // A camera's pictures come when they come; those of a file are held back to the pace of time.
+    match change {
+        Ok(success) => end.set_sync(success != gst::StateChangeSuccess::NoPreroll),
+        Err(_) => {
+            let _ = pipeline.set_state(gst::State::Null);
+            return Err(failed("does not start"));
+        }
+    }
+    if pipeline.set_state(gst::State::Playing).is_err() {
+        let _ = pipeline.set_state(gst::State::Null);
+        return Err(failed("does not run"));
+    }
+    Ok(pipeline)
+}
+
+impl Source for PipelineSource {
+    fn controls(&self) -> &'static [Spec] {
+        // The host's camera is the host's: what one guest sets would be seen by all.
+        &[]
+    }
+
+    fn attach(&mut self, waker: Waker) {
+        lock(&self.mailbox).waker = Some(waker);
+    }
+
+    fn start(&mut self, mode: Mode, _now: Duration) {
+        self.size = mode.layout().size;
+        self.taken = 0;
+        let stream = {
+            let mut mailbox = lock(&self.mailbox);
+            mailbox.stream = mailbox.stream.wrapping_add(1);
+            (mailbox.pictures, mailbox.newest, mailbox.failed) = (0, None, None);
+            mailbox.stream
+        };
+        self.order(Order::Start(stream, mode));
+    }
+
+    fn stop(&mut self) {
+        {
+            let mut mailbox = lock(&self.mailbox);
+            mailbox.stream = mailbox.stream.wrapping_add(1);
+            (mailbox.newest, mailbox.failed) = (None, None);
+        }
+        self.current = None;
+        self.order(Order::Stop);
+    }
+
+    fn take(&mut self, _now: Duration, _controls: &Controls) -> Taken {
+        let mut mailbox = lock(&self.mailbox);
+        if let Some(reason) = mailbox.failed.take() {
+            return Taken::Failed(SourceError(reason));
+        }
+        let number = mailbox.pictures;
+        let Some(newest) = mailbox.newest.take().filter(|_| number != self.taken) else {
+            return Taken::Nothing;
+        };
+        drop(mailbox);
+        self.taken = number;
+        self.current = Some(newest);
+        Taken::Picture(number)
+    }
+
+    fn run_at(&self, offset: usize) -> &[u8] {
+        let bytes = self.current.as_ref().map(|picture| picture.as_slice());
+        let bytes = bytes.and_then(|bytes| bytes.get(offset..self.size));
+        bytes.unwrap_or_default()
+    }
+
+    fn due(&self, _now: Duration) -> Option<Duration> {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::camera::modes::{Interval, PixelFormat};
+
+    fn mode() -> Mode {
+        Mode {
+            format: PixelFormat::Nv12,
+            width: 128,
+            height: 64,
+            interval: Interval::per_second(30),
+        }
+    }
+
+    fn wait(source: &mut PipelineSource) -> Taken {
+        let end = Instant::now() + Duration::from_secs(60);
+        loop {
+            match source.take(Duration::ZERO, &Controls::new(&[])) {
+                Taken::Nothing if Instant::now() < end => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                taken => return taken,
+            }
+        }
+    }
+
+    #[test]
+    fn a_pipeline_gives_pictures_again_and_again() {
+        let mut source = PipelineSource::new("videotestsrc pattern=white", || {}).unwrap();
+        for _ in 0..3 {
+            source.start(mode(), Duration::ZERO);
+            assert!(matches!(wait(&mut source), Taken::Picture(_)));
+            assert_eq!(source.run_at(0).len(), 128 * 64 * 3 / 2);
+            assert_eq!(source.run_at(0)[0], 235);
+            source.stop();
+            assert_eq!(source.run_at(0), b"");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_pipeline_is_told() {
+        let mut source = PipelineSource::new("videotestsrc num-buffers=1", || {}).unwrap();
+        source.start(mode(), Duration::ZERO);
+        let end = Instant::now() + Duration::from_secs(60);
+        while !matches!(wait(&mut source), Taken::Failed(_)) {
+            assert!(Instant::now() < end);
+        }
+    }
+
+    #[test]
+    fn an_element_that_is_not_there_is_named() {
+        let error = PipelineSource::new("nosuchcamerasrc", || {}).err().unwrap();
+        assert!(error.0.contains("nosuchcamerasrc"), "{error}");
+    }
+}

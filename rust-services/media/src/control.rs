@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The device on D-Bus: what it shows, who looks, and how that is ended.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use agl_virtio_service::bus::{Bus, may_change};
+use zbus::fdo;
+use zbus::message::Header;
+
+use crate::config::Config;
+use crate::statistics::Statistics;
+
+/// The name of the interface.
+pub const INTERFACE: &str = "org.automotivelinux.Virtio1.Media";
+
+/// Shows the device.
+///
+/// # Errors
+/// Never in practice: the path is the device's own.
+pub fn show(
+    bus: &Bus,
+    config: &Config,
+    statistics: &Arc<Statistics>,
+) -> Result<(), zbus::zvariant::Error> {
+    let (config, statistics) = (config.clone(), Arc::clone(statistics));
+    bus.add("", move || Control {
+        config: config.clone(),
+        statistics: Arc::clone(&statistics),
+    })
+}
+
+struct Control {
+    config: Config,
+    statistics: Arc<Statistics>,
+}
+
+/// Number, format or nothing, width, height, pictures per second.
+type Consumer = (u32, String, u32, u32, u32);
+
+#[zbus::interface(name = "org.automotivelinux.Virtio1.Media")]
+impl Control {
+    /// The device's name, as the guest sees it.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn card(&self) -> &str {
+        &self.config.card
+    }
+
+    /// What it does: camera.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn function(&self) -> &str {
+        "camera"
+    }
+
+    /// Where its pictures come from.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn source(&self) -> &str {
+        match self.config.pipeline.as_str() {
+            "" => "test-picture",
+            pipeline => pipeline,
+        }
+    }
+
+    /// Which camera goes first when there is not time for all: the greatest. 0 for none.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn priority(&self) -> u8 {
+        self.config.priority
+    }
+
+    /// Sessions that the guest may have at a time.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn max_sessions(&self) -> u32 {
+        u32::try_from(self.config.max_sessions).unwrap_or(u32::MAX)
+    }
+
+    /// Pixels in a second that the guest may ask for.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn max_pixel_rate(&self) -> u64 {
+        self.config.max_pixel_rate
+    }
+
+    /// The guest's sessions: number, and for the one that streams its format, width, height and
+    /// pictures per second.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn sessions(&self) -> Vec<Consumer> {
+        let sessions = self.statistics.snapshot().sessions.into_iter();
+        sessions
+            .map(|(session, mode)| match mode {
+                Some(mode) => (
+                    session,
+                    mode.format.fourcc().to_string(),
+                    mode.width,
+                    mode.height,
+                    mode.interval.rate(),
+                ),
+                None => (session, String::new(), 0, 0, 0),
+            })
+            .collect()
+    }
+
+    /// Ends a session: its program in the guest gets an error.
+    async fn terminate(
+        &self,
+        session: u32,
+        #[zbus(connection)] connection: &zbus::Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> fdo::Result<()> {
+        may_change(connection, Some(&header)).await?;
+        if self.statistics.condemn(session) {
+            log::info!("session {session} is ended from the bus");
+            Ok(())
+        } else {
+            let reason = format!("there is no session {session}");
+            Err(fdo::Error::InvalidArgs(reason))
+        }
+    }
+
+    /// What was counted: sessions, ioctls, frames.
+    fn statistics(&self) -> HashMap<String, u64> {
+        let counters = self.statistics.counters().into_iter();
+        counters
+            .map(|(name, count)| (name.to_owned(), count))
+            .collect()
+    }
+}

@@ -1,0 +1,379 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The buffers of one queue, and who has them.
+
+use std::collections::VecDeque;
+
+use rustix::io::Errno;
+use virtio_device::{Memory as GuestMemory, Pages};
+use zerocopy::FromZeros;
+
+use crate::outbox::Session;
+use crate::payload::{BufferRequest, Input};
+use crate::v4l2::buffer::CAN_SHARE_PAGES;
+use crate::v4l2::{BufType, Buffer, BufferFlags, Memory, Plane, RequestBuffers};
+
+/// Most buffers of a queue (`VIDEO_MAX_FRAME`).
+pub const MAX_BUFFERS: u32 = 32;
+
+/// What became of a buffer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum State {
+    /// The driver's.
+    Free,
+    /// The device's.
+    Queued,
+}
+
+/// A buffer.
+#[derive(Clone, Debug)]
+struct Slot {
+    state: State,
+    /// One list of pages for each plane, while the device has it.
+    planes: Vec<Pages>,
+    /// As it was queued.
+    buffer: Buffer,
+    plane_words: Vec<Plane>,
+}
+
+/// A buffer that the device may fill or read now.
+#[derive(Clone, Debug)]
+pub struct Queued {
+    /// Which one.
+    pub index: u32,
+    /// Its planes.
+    pub planes: Vec<Pages>,
+    /// As it was queued.
+    pub buffer: Buffer,
+    /// Its planes as they were queued.
+    pub plane_words: Vec<Plane>,
+}
+
+/// What a buffer that comes back says.
+#[derive(Clone, Debug, Default)]
+pub struct Filled {
+    /// Bytes of each plane that mean something.
+    pub used: Vec<u32>,
+    /// What it is.
+    pub flags: BufferFlags,
+    /// Which one of its stream.
+    pub sequence: u32,
+    /// Its time.
+    pub seconds: i64,
+    /// And its fraction.
+    pub microseconds: i64,
+    /// V4L2_FIELD_*.
+    pub field: u32,
+}
+
+/// A queue of buffers that its driver and the device pass to each other.
+#[derive(Debug)]
+pub struct Queue {
+    type_: BufType,
+    /// Who has asked for its buffers.
+    owner: Option<Session>,
+    slots: Vec<Slot>,
+    waiting: VecDeque<u32>,
+    streaming: bool,
+    clock: BufferFlags,
+}
+
+impl Queue {
+    /// A queue without buffers, whose timestamps are of `clock`.
+    #[must_use]
+    pub fn new(type_: BufType, clock: BufferFlags) -> Self {
+        Self {
+            type_,
+            owner: None,
+            slots: Vec::new(),
+            waiting: VecDeque::new(),
+            streaming: false,
+            clock,
+        }
+    }
+
+    /// Whether there are buffers: the format stays as it is meanwhile.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        !self.slots.is_empty()
+    }
+
+    /// Whether it streams.
+    #[must_use]
+    pub fn streams(&self) -> bool {
+        self.streaming
+    }
+
+    /// The session that has it.
+    #[must_use]
+    pub fn owner(&self) -> Option<Session> {
+        self.owner
+    }
+
+    /// Buffers that there are.
+    #[must_use]
+    pub fn len(&self) -> u32 {
+        u32::try_from(self.slots.len()).unwrap_or(MAX_BUFFERS)
+    }
+
+    /// Whether there is no buffer.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Buffers that wait for the device.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// # Errors
+    /// EBUSY where another session has it.
+    pub fn claim(&self, session: Session) -> Result<(), Errno> {
+        match self.owner {
+            Some(owner) if owner != session => Err(Errno::BUSY),
+            _ => Ok(()),
+        }
+    }
+
+    fn empty_slot(&self, index: u32) -> Slot {
+        let mut buffer = Buffer::new_zeroed();
+        buffer.index = index;
+        buffer.type_ = self.type_.code();
+        buffer.memory = Memory::SharedPages.code();
+        Slot {
+            state: State::Free,
+            planes: Vec::new(),
+            buffer,
+            plane_words: Vec::new(),
+        }
+    }
+
+    /// REQBUFS: all buffers anew, `least` at least.
+    ///
+    /// # Errors
+    /// EINVAL for memory that cannot be had, EBUSY where it streams or is another's.
+    pub fn request(
+        &mut self,
+        session: Session,
+        request: &mut RequestBuffers,
+        least: u32,
+    ) -> Result<(), Errno> {
+        self.claim(session)?;
+        request.capabilities = CAN_SHARE_PAGES;
+        request.flags = 0;
+        if Memory::parse(request.memory)? != Memory::SharedPages {
+            return Err(Errno::INVAL);
+        }
+        if self.streaming {
+            return Err(Errno::BUSY);
+        }
+        self.slots.clear();
+        self.waiting.clear();
+        self.owner = None;
+        if request.count > 0 {
+            request.count = request.count.clamp(least.max(1), MAX_BUFFERS);
+            self.owner = Some(session);
+            self.add(request.count);
+        }
+        Ok(())
+    }
+
+    /// CREATE_BUFS: more buffers. Returns the first new one and how many there are.
+    ///
+    /// # Errors
+    /// As [`Queue::request`]; ENOBUFS where there are as many as may be.
+    pub fn create(
+        &mut self,
+        session: Session,
+        memory: u32,
+        count: u32,
+    ) -> Result<(u32, u32), Errno> {
+        self.claim(session)?;
+        if Memory::parse(memory)? != Memory::SharedPages {
+            return Err(Errno::INVAL);
+        }
+        let first = self.len();
+        let count = count.min(MAX_BUFFERS.saturating_sub(first));
+        if count > 0 {
+            self.owner = Some(session);
+            self.add(count);
+        }
+        Ok((first, count))
+    }
+
+    fn add(&mut self, count: u32) {
+        for _ in 0..count {
+            let slot = self.empty_slot(self.len());
+            self.slots.push(slot);
+        }
+    }
+
+    fn slot(&mut self, index: u32) -> Result<&mut Slot, Errno> {
+        let index = usize::try_from(index).map_err(|_| Errno::INVAL)?;
+        self.slots.get_mut(index).ok_or(Errno::INVAL)
+    }
+
+    /// QUERYBUF: how a buffer stands.
+    ///
+    /// # Errors
+    /// EINVAL where there is no such buffer.
+    pub fn query(&mut self, request: &mut BufferRequest) -> Result<(), Errno> {
+        let clock = self.clock;
+        let type_ = self.type_;
+        let slot = self.slot(request.buffer.index)?;
+        let pointer = request.buffer.m;
+        let mut buffer = slot.buffer;
+        buffer.flags = clock.0 | state_flags(slot.state).0;
+        buffer.m = pointer;
+        if type_.is_mplane() {
+            buffer.length = request.buffer.length;
+        }
+        request.buffer = buffer;
+        for (to, from) in request.planes.iter_mut().zip(&slot.plane_words) {
+            let pointer = to.m;
+            *to = *from;
+            to.m = pointer;
+        }
+        Ok(())
+    }
+
+    /// QBUF: the buffer is the device's. `sizes` is what each plane must have room for; a queue
+    /// that the driver fills has no such wish.
+    ///
+    /// # Errors
+    /// EINVAL for a buffer that is not the driver's, too small, or not in guest memory.
+    pub fn queue(
+        &mut self,
+        session: Session,
+        request: &mut BufferRequest,
+        input: &mut Input<'_>,
+        memory: &GuestMemory,
+        sizes: &[u32],
+    ) -> Result<(), Errno> {
+        self.claim(session)?;
+        let clock = self.clock;
+        let is_output = self.type_.is_output();
+        if self.slot(request.buffer.index)?.state != State::Free {
+            return Err(Errno::INVAL);
+        }
+        let runs = request.take_pages(input)?;
+        if runs.len() != sizes.len() {
+            return Err(Errno::INVAL);
+        }
+        let mut planes = Vec::with_capacity(runs.len());
+        for (runs, &size) in runs.into_iter().zip(sizes) {
+            let pages = Pages::new(memory, runs).map_err(|_| Errno::FAULT)?;
+            if !is_output && pages.len() < usize::try_from(size).unwrap_or(usize::MAX) {
+                return Err(Errno::INVAL);
+            }
+            planes.push(pages);
+        }
+        if is_output {
+            for (pages, plane) in planes.iter().zip(&request.planes) {
+                let used = usize::try_from(plane.bytesused).unwrap_or(usize::MAX);
+                if used > pages.len() || plane.data_offset > plane.bytesused {
+                    return Err(Errno::INVAL);
+                }
+            }
+        }
+        request.buffer.flags = clock.0 | BufferFlags::QUEUED.0;
+        let index = request.buffer.index;
+        let slot = self.slot(index)?;
+        slot.state = State::Queued;
+        slot.planes = planes;
+        slot.buffer = request.buffer;
+        slot.plane_words.clone_from(&request.planes);
+        self.waiting.push_back(index);
+        Ok(())
+    }
+
+    /// STREAMON.
+    ///
+    /// # Errors
+    /// EINVAL without buffers, EBUSY where it is another's.
+    pub fn start(&mut self, session: Session) -> Result<(), Errno> {
+        self.claim(session)?;
+        if self.slots.is_empty() {
+            return Err(Errno::INVAL);
+        }
+        self.streaming = true;
+        Ok(())
+    }
+
+    /// STREAMOFF: all buffers are the driver's.
+    ///
+    /// # Errors
+    /// EBUSY where it is another's.
+    pub fn stop(&mut self, session: Session) -> Result<(), Errno> {
+        self.claim(session)?;
+        self.streaming = false;
+        self.waiting.clear();
+        for slot in &mut self.slots {
+            slot.state = State::Free;
+            // From here on these pages are nobody's that the device knows.
+            slot.planes.clear();
+        }
+        Ok(())
+    }
+
+    /// The session has ended: no buffers.
+    pub fn release(&mut self) {
+        *self = Self::new(self.type_, self.clock);
+    }
+
+    /// Takes the next buffer out of those that wait; [`Queue::give_back`] follows.
+    pub fn take(&mut self) -> Option<Queued> {
+        let index = self.waiting.pop_front()?;
+        let slot = self.slot(index).ok()?;
+        Some(Queued {
+            index,
+            planes: std::mem::take(&mut slot.planes),
+            buffer: slot.buffer,
+            plane_words: slot.plane_words.clone(),
+        })
+    }
+
+    /// The device is done with a buffer: what to tell the driver. `None` where it is the driver's
+    /// already.
+    pub fn give_back(&mut self, index: u32, filled: &Filled) -> Option<(Buffer, Vec<Plane>)> {
+        let clock = self.clock;
+        let is_mplane = self.type_.is_mplane();
+        let slot = self.slot(index).ok()?;
+        if slot.state != State::Queued {
+            return None;
+        }
+        slot.state = State::Free;
+        slot.planes.clear();
+        let buffer = &mut slot.buffer;
+        buffer.flags = clock.0 | filled.flags.0;
+        buffer.sequence = filled.sequence;
+        buffer.field = filled.field;
+        buffer.seconds = filled.seconds;
+        buffer.microseconds = filled.microseconds;
+        if !is_mplane {
+            buffer.bytesused = filled.used.first().copied().unwrap_or(0);
+        }
+        for (plane, &used) in slot.plane_words.iter_mut().zip(&filled.used) {
+            plane.bytesused = used;
+            plane.data_offset = 0;
+        }
+        let mut told = slot.buffer;
+        // It would mean nothing in the event's place.
+        told.m = 0;
+        told.flags |= BufferFlags::DONE.0;
+        let planes = slot
+            .plane_words
+            .iter()
+            .map(|plane| Plane { m: 0, ..*plane });
+        Some((told, planes.collect()))
+    }
+}
+
+fn state_flags(state: State) -> BufferFlags {
+    match state {
+        State::Free => BufferFlags::default(),
+        State::Queued => BufferFlags::QUEUED,
+    }
+}
