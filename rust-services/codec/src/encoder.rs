@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Pictures in, access units out.
+
+use std::time::Duration;
+
+use gstreamer as gst;
+use gstreamer_video::{VideoFrameFlags, VideoMeta};
+
+use crate::codec::Codec;
+use crate::elements::Library;
+use crate::error::CodecError;
+use crate::layout::{Layout, Size};
+use crate::ledger::{Unit, write_number};
+use crate::session::{Counters, Event, Host, Plan, Raw, Running, SINK, SOURCE, Session};
+use crate::settings::EncoderSettings;
+
+/// A picture to be encoded, in memory of its own.
+#[derive(Debug)]
+pub struct RawPicture {
+    buffer: gst::Buffer,
+    force_key: bool,
+}
+
+impl RawPicture {
+    /// A picture of this layout, of which `size` is seen: `get` is called once with room for all its
+    /// planes, one after the other, and fills it: the only copy there is.
+    ///
+    /// # Errors
+    /// What `get` says; nothing where there is no memory or the layout cannot be.
+    pub fn fill<E>(
+        layout: &Layout,
+        size: Size,
+        get: impl FnOnce(&mut [u8]) -> Result<(), E>,
+    ) -> Result<Option<Self>, E> {
+        let Ok(mut buffer) = gst::Buffer::with_size(layout.bytes()) else {
+            return Ok(None);
+        };
+        let Some(writable) = buffer.get_mut() else {
+            return Ok(None);
+        };
+        match writable.map_writable() {
+            Ok(mut map) => get(map.as_mut_slice())?,
+            Err(_) => return Ok(None),
+        }
+        let planes = layout.planes();
+        let offsets: Vec<usize> = planes.iter().map(|plane| plane.offset).collect();
+        let strides: Vec<i32> = planes
+            .iter()
+            .map(|plane| i32::try_from(plane.stride).unwrap_or(i32::MAX))
+            .collect();
+        let described = VideoMeta::add_full(
+            writable,
+            VideoFrameFlags::empty(),
+            layout.format.video_format(),
+            size.width,
+            size.height,
+            &offsets,
+            &strides,
+        );
+        Ok(described.is_ok().then_some(Self {
+            buffer,
+            force_key: false,
+        }))
+    }
+
+    /// Asks for a key picture.
+    #[must_use]
+    pub fn as_key(mut self) -> Self {
+        self.force_key = true;
+        self
+    }
+}
+
+/// A coded picture.
+#[derive(Debug)]
+pub struct AccessUnit {
+    buffer: gst::Buffer,
+    timestamp: u64,
+    key: bool,
+}
+
+impl AccessUnit {
+    /// The timestamp of the picture that it was made of.
+    #[must_use]
+    pub fn timestamp(&self) -> u64 {
+        self.timestamp
+    }
+
+    /// Whether decoding can begin with it.
+    #[must_use]
+    pub fn is_key(&self) -> bool {
+        self.key
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.buffer.size()
+    }
+
+    /// Calls `put(offset, bytes)` with runs of its bytes.
+    ///
+    /// # Errors
+    /// What `put` says.
+    pub fn write<E>(&self, mut put: impl FnMut(usize, &[u8]) -> Result<(), E>) -> Result<(), E> {
+        let mut offset = 0_usize;
+        for memory in self.buffer.iter_memories() {
+            let Ok(map) = memory.map_readable() else {
+                continue;
+            };
+            put(offset, map.as_slice())?;
+            offset = offset.saturating_add(map.len());
+        }
+        Ok(())
+    }
+}
+
+/// An encoder of pictures of one layout and size.
+pub struct Encoder {
+    running: Running,
+    settings: EncoderSettings,
+    pushed: u64,
+    /// The internal time of the next picture.
+    time: u64,
+}
+
+impl Encoder {
+    /// Starts one. What goes wrong with its pipeline is told by [`Event::Failed`].
+    ///
+    /// # Errors
+    /// As [`Decoder::open`](crate::Decoder::open).
+    pub fn open(
+        library: &Library,
+        codec: Codec,
+        (layout, size): (&Layout, Size),
+        settings: EncoderSettings,
+        host: &Host,
+    ) -> Result<Self, CodecError> {
+        let elements = library.encoder(codec)?;
+        let side = |pixels: u32| i32::try_from(pixels).unwrap_or(i32::MAX);
+        let rate = gst::Fraction::new(side(settings.frame_rate.max(1)), 1);
+        let plan = Plan {
+            codec,
+            description: format!(
+                "appsrc name={SOURCE} ! videoconvert ! {elements} ! appsink name={SINK}"
+            ),
+            input: gst::Caps::builder("video/x-raw")
+                .field("format", layout.format.video_format().to_str())
+                .field("width", side(size.width))
+                .field("height", side(size.height))
+                .field("framerate", rate)
+                .build(),
+            output: settings.caps(codec.output_caps()),
+            settings: Some(settings),
+        };
+        let running = Running::start(plan, host, library.admit()?)?;
+        Ok(Self {
+            running,
+            settings,
+            pushed: 0,
+            time: 0,
+        })
+    }
+
+    /// Changes bit rate, its mode and the distance of key pictures of what comes next. The rest stays
+    /// as the encoder was started.
+    pub fn adjust(&mut self, settings: EncoderSettings) {
+        self.settings = EncoderSettings {
+            frame_rate: self.settings.frame_rate,
+            ..settings
+        };
+        self.running.adjust(self.settings);
+    }
+
+    /// How it encodes.
+    #[must_use]
+    pub fn settings(&self) -> &EncoderSettings {
+        &self.settings
+    }
+}
+
+impl Session for Encoder {
+    type Input = RawPicture;
+    type Output = AccessUnit;
+
+    fn room(&self) -> bool {
+        self.running.room()
+    }
+
+    fn push(&mut self, input: RawPicture, timestamp: u64) {
+        let RawPicture {
+            mut buffer,
+            force_key,
+        } = input;
+        let number = self.running.shared.lock().ledger.book(Unit {
+            timestamp,
+            key: false,
+            force_key,
+        });
+        let lasting = 1_000_000_000_u64
+            .checked_div(self.settings.frame_rate.into())
+            .unwrap_or(1);
+        if let Some(buffer) = buffer.get_mut() {
+            write_number(buffer, number);
+            buffer.set_pts(gst::ClockTime::from_nseconds(self.time));
+            buffer.set_duration(gst::ClockTime::from_nseconds(lasting));
+        }
+        self.time = self.time.saturating_add(lasting);
+        self.pushed = self.pushed.saturating_add(1);
+        self.running.push(buffer);
+    }
+
+    fn drain(&mut self) {
+        self.running.drain();
+    }
+
+    fn flush(&mut self) {
+        self.running.flush();
+    }
+
+    fn poll(&mut self) -> Option<Event<AccessUnit>> {
+        loop {
+            return Some(match self.running.poll()? {
+                // Only what goes in has a size that matters.
+                Raw::Size(_) => continue,
+                Raw::Sample(sample, unit) => match sample.buffer_owned() {
+                    Some(buffer) => Event::Output(AccessUnit {
+                        key: !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT),
+                        timestamp: unit.timestamp,
+                        buffer,
+                    }),
+                    None => continue,
+                },
+                Raw::Drained => Event::Drained,
+                Raw::Flushed => Event::Flushed,
+                Raw::Failed(error) => Event::Failed(error),
+            });
+        }
+    }
+
+    fn look_after(&self) -> Option<Duration> {
+        self.running.look_after()
+    }
+
+    fn counters(&self) -> Counters {
+        self.running.shared.lock().counters
+    }
+}

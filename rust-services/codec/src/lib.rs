@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Video codecs as V4L2 understands a stateful one, on GStreamer.
+//!
+//! A [`Decoder`] takes coded bytes, however they are cut, and gives [`Picture`]s; an [`Encoder`]
+//! takes [`RawPicture`]s and gives [`AccessUnit`]s. Both are a [`Session`]: nothing in it waits, what
+//! has happened is asked for with [`Session::poll`], and a closure of the owner's says when there is
+//! something to ask for. Timestamps are the owner's: they come out as they went in, however the codec
+//! reorders.
+//!
+//! ```text
+//!  push ─▶ appsrc ─▶ parser ─▶ codec ─▶ videoconvert ─▶ appsink ─▶ poll
+//!                        └ number of the unit, as a meta ┘
+//! ```
+//!
+//! Which elements are behind a codec is [`Elements`]; what of them is installed is found out once, by
+//! [`Library::load`]. Each session has a thread that brings its pipeline up and down, so that an
+//! element which hangs holds up nobody; such a session ends with [`CodecError::Hangs`].
+//!
+//! No virtio in here: how guest memory is reached is the business of who calls
+//! [`Picture::write`] and [`RawPicture::fill`], which hand over runs of bytes and copy them once.
+#![forbid(unsafe_code)]
+
+mod codec;
+mod decoder;
+mod elements;
+mod encoder;
+mod error;
+mod layout;
+mod ledger;
+mod picture;
+mod session;
+mod settings;
+
+pub use codec::Codec;
+pub use decoder::Decoder;
+pub use elements::{Elements, Library};
+pub use encoder::{AccessUnit, Encoder, RawPicture};
+pub use error::CodecError;
+pub use layout::{Layout, PixelFormat, Plane, Size};
+pub use picture::{Picture, WriteError};
+pub use session::{Counters, Event, Host, Session};
+pub use settings::{BitrateMode, EncoderSettings, H264Profile, HevcProfile, Profile};

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! What an encoder can be asked for, and how its element is told.
+
+use gst::prelude::*;
+use gstreamer as gst;
+
+/// Profiles of H.264 that encoders are asked for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum H264Profile {
+    /// Constrained baseline is what encoders understand by it.
+    Baseline,
+    /// Main.
+    Main,
+    /// High.
+    High,
+}
+
+/// Profiles of HEVC that encoders are asked for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum HevcProfile {
+    /// Main, 8 bit.
+    Main,
+    /// Main still picture.
+    MainStillPicture,
+}
+
+/// A profile of whichever codec.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Profile {
+    /// Of H.264.
+    H264(H264Profile),
+    /// Of HEVC.
+    Hevc(HevcProfile),
+}
+
+impl Profile {
+    pub(crate) const fn caps_name(self) -> &'static str {
+        match self {
+            Self::H264(H264Profile::Baseline) => "constrained-baseline",
+            Self::H264(H264Profile::Main) => "main",
+            Self::H264(H264Profile::High) => "high",
+            Self::Hevc(HevcProfile::Main) => "main",
+            Self::Hevc(HevcProfile::MainStillPicture) => "main-still-picture",
+        }
+    }
+}
+
+/// Whether the bit rate may vary.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum BitrateMode {
+    /// More bits where there is more to see.
+    #[default]
+    Variable,
+    /// The same all the time.
+    Constant,
+}
+
+/// How to encode.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct EncoderSettings {
+    /// Bits per second.
+    pub bitrate: u32,
+    /// Whether that may vary.
+    pub mode: BitrateMode,
+    /// Pictures per second: what the bit rate is reckoned with. At least 1.
+    pub frame_rate: u32,
+    /// At most so many pictures from a key picture to the next; 0 for only where asked.
+    pub key_interval: u32,
+    /// The profile, or what the encoder likes best.
+    pub profile: Option<Profile>,
+    /// The level times ten (31 is 3.1), or the least that will do.
+    pub level: Option<u8>,
+}
+
+impl Default for EncoderSettings {
+    fn default() -> Self {
+        Self {
+            bitrate: 2_000_000,
+            mode: BitrateMode::default(),
+            frame_rate: 30,
+            key_interval: 250,
+            profile: None,
+            level: None,
+        }
+    }
+}
+
+/// Where no key picture is wanted by itself. Also what every element's number takes.
+const FAR: u32 = 32_767;
+
+impl EncoderSettings {
+    /// Tells the element. What it has no property for is left as it is.
+    pub(crate) fn apply(&self, element: &gst::Element) {
+        let factory = element
+            .factory()
+            .map(|factory| factory.name().to_string())
+            .unwrap_or_default();
+        // x264, x265, va and aom count in kbit/s by "bitrate"; vpx and omx in bit/s by
+        // "target-bitrate", OpenH264 and libav in bit/s by "bitrate".
+        let in_bits = ["vp8", "vp9", "omx", "openh264", "avenc", "v4l2"]
+            .iter()
+            .any(|prefix| factory.starts_with(prefix));
+        let rate = if in_bits {
+            self.bitrate.max(1000)
+        } else {
+            (self.bitrate / 1000).max(1)
+        };
+        let interval = if self.key_interval == 0 {
+            FAR
+        } else {
+            self.key_interval.min(FAR)
+        };
+        set_number(element, &["target-bitrate", "bitrate"], rate);
+        set_number(
+            element,
+            &[
+                "key-int-max",
+                "keyframe-max-dist",
+                "gop-size",
+                "interval-intraframes",
+            ],
+            interval,
+        );
+        let constant = self.mode == BitrateMode::Constant;
+        set_text(
+            element,
+            &["end-usage", "rate-control", "control-rate"],
+            if constant {
+                &["cbr", "constant", "bitrate"]
+            } else {
+                &["vbr", "variable", "quality"]
+            },
+        );
+        // x264 keeps to a constant rate by a small buffer.
+        set_number(
+            element,
+            &["vbv-buf-capacity"],
+            if constant { 600 } else { 2000 },
+        );
+    }
+
+    /// The caps' part of the settings.
+    pub(crate) fn caps(&self, caps: gst::Caps) -> gst::Caps {
+        let mut caps = caps;
+        let writable = caps.make_mut();
+        if let Some(profile) = self.profile {
+            writable.set("profile", profile.caps_name());
+        }
+        if let Some(level) = self.level {
+            let (whole, part) = (level / 10, level % 10);
+            let text = if part == 0 {
+                whole.to_string()
+            } else {
+                format!("{whole}.{part}")
+            };
+            writable.set("level", text);
+        }
+        caps
+    }
+}
+
+/// Sets the first of these properties that the element has.
+fn set_number(element: &gst::Element, names: &[&str], value: u32) {
+    let found = names
+        .iter()
+        .find_map(|name| element.find_property(name).map(|spec| (*name, spec)));
+    let Some((name, spec)) = found else { return };
+    let signed = i32::try_from(value).unwrap_or(i32::MAX);
+    let value: gst::glib::Value = match spec.value_type() {
+        kind if kind == u32::static_type() => value.to_value(),
+        kind if kind == i32::static_type() => signed.to_value(),
+        kind if kind == u64::static_type() => u64::from(value).to_value(),
+        kind if kind == i64::static_type() => i64::from(value).to_value(),
+        _ => return,
+    };
+    element.set_property_from_value(name, &value);
+}
+
+/// Sets the first of these properties to the first of these nicknames that it knows.
+fn set_text(element: &gst::Element, names: &[&str], values: &[&str]) {
+    for name in names {
+        let Some(spec) = element.find_property(name) else {
+            continue;
+        };
+        let Some(class) = gst::glib::EnumClass::with_type(spec.value_type()) else {
+            continue;
+        };
+        let known = values
+            .iter()
+            .find(|value| class.value_by_nick(value).is_some());
+        if let Some(value) = known {
+            element.set_property_from_str(name, value);
+        }
+        return;
+    }
+}
