@@ -87,8 +87,4 @@ do_install() {
 
 # In the place of OE-core's, whose program has the same name.
 AGL_VIRTIO_QEMU_REPLACED = "qemu-system-${@d.getVar('TARGET_ARCH').replace('_', '-')}"
-RPROVIDES:${PN} = "virtual-qemu-for-agl-virtio"
 RCONFLICTS:${PN} = "${AGL_VIRTIO_QEMU_REPLACED}"
-
-# Firmware for the guest's processor.
-INSANE_SKIP:${PN} = "arch"
