@@ -149,7 +149,7 @@ static const struct vb2_ops vv_buffer_ops = {
 	.buf_queue = vv_buf_queue,
 	.start_streaming = vv_start_streaming,
 	.stop_streaming = vv_stop_streaming,
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0)
+#ifdef VV_HAS_WAIT_OPS
 	.wait_prepare = vb2_ops_wait_prepare,
 	.wait_finish = vb2_ops_wait_finish,
 #endif

@@ -36,19 +36,19 @@ static void vv_sessions_lose_streams(struct vv_device *vv)
 
 static int vv_find_queues(struct virtio_device *vdev, struct virtqueue *vqs[])
 {
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 11, 0)
-	vq_callback_t *callbacks[] = { vv_queue_interrupt,
-				       vv_events_interrupt };
-	static const char * const names[] = { "commandq", "eventq" };
-
-	return virtio_find_vqs(vdev, 2, vqs, callbacks, names, NULL);
-#else
+#ifdef VV_HAS_QUEUE_INFO
 	struct virtqueue_info infos[] = {
 		{ "commandq", vv_queue_interrupt },
 		{ "eventq", vv_events_interrupt },
 	};
 
 	return virtio_find_vqs(vdev, 2, vqs, infos, NULL);
+#else
+	vq_callback_t *callbacks[] = { vv_queue_interrupt,
+				       vv_events_interrupt };
+	static const char * const names[] = { "commandq", "eventq" };
+
+	return virtio_find_vqs(vdev, 2, vqs, callbacks, names, NULL);
 #endif
 }
 
@@ -326,8 +326,3 @@ module_virtio_driver(vv_driver);
 MODULE_DESCRIPTION("Video codecs over virtio");
 MODULE_AUTHOR("The agl-virtio authors");
 MODULE_LICENSE("GPL");
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0)
-MODULE_IMPORT_NS(DMA_BUF);
-#else
-MODULE_IMPORT_NS("DMA_BUF");
-#endif

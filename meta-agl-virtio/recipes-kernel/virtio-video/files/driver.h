@@ -12,13 +12,13 @@
 #ifndef VIRTIO_VIDEO_DRIVER_H
 #define VIRTIO_VIDEO_DRIVER_H
 
+#include <linux/bits.h>
 #include <linux/completion.h>
 #include <linux/kref.h>
 #include <linux/list.h>
 #include <linux/mutex.h>
 #include <linux/sizes.h>
 #include <linux/spinlock.h>
-#include <linux/version.h>
 #include <linux/videodev2.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
@@ -37,7 +37,8 @@
 #define kzalloc_obj(object) kzalloc(sizeof(object), GFP_KERNEL)
 #endif
 
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 8, 0)
+/* Before 6.8. */
+#ifndef VV_HAS_NUM_BUFFERS
 #define vb2_get_num_buffers(q)	((q)->num_buffers)
 #endif
 
@@ -258,6 +259,7 @@ struct vv_lane {
 struct vv_session {
 	struct v4l2_fh fh;
 	struct vv_device *vv;
+	/* Held over all that is done with the file. */
 	struct mutex lock;
 	struct v4l2_ctrl_handler controls;
 	struct v4l2_ctrl *min_buffers;
@@ -346,7 +348,7 @@ void vv_flow_change(struct work_struct *work);
 /* ---- what programs ask: ioctls.c, negotiation.c, controls.c ---- */
 
 /* Where the capture buffers begin in what mmap() takes. */
-#define VV_OUT_OFFSET		(1UL << 30)
+#define VV_OUT_OFFSET		BIT(30)
 
 extern const struct v4l2_ioctl_ops vv_decoder_ioctls;
 extern const struct v4l2_ioctl_ops vv_encoder_ioctls;

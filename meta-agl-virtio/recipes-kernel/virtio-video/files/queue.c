@@ -150,17 +150,18 @@ void vv_backlog_cancel(struct vv_device *vv, const void *owner)
 	}
 }
 
-static int vv_try_exchange(struct vv_device *vv, struct vv_request *request)
+/* Whether it was tried with an outcome: there was room for it, or never will be. */
+static bool vv_try_exchange(struct vv_device *vv, struct vv_request *request,
+			    int *err)
 {
 	unsigned long flags;
-	int err;
 
 	spin_lock_irqsave(&vv->lock, flags);
-	err = vv_queue_add(vv, request, 0);
-	if (!err)
+	*err = vv_queue_add(vv, request, 0);
+	if (!*err)
 		kref_get(&request->users);
 	spin_unlock_irqrestore(&vv->lock, flags);
-	return err;
+	return *err != -ENOSPC;
 }
 
 /* Send a command, and wait for the answer: how much of it came. */
@@ -173,8 +174,7 @@ int vv_exchange(struct vv_device *vv, const void *out, u32 out_len, void *in,
 
 	if (!request)
 		return -ENOMEM;
-	if (!wait_event_timeout(vv->room,
-				(err = vv_try_exchange(vv, request)) != -ENOSPC,
+	if (!wait_event_timeout(vv->room, vv_try_exchange(vv, request, &err),
 				patience))
 		err = -ETIMEDOUT;
 	else if (!err && !wait_for_completion_timeout(&request->completed,

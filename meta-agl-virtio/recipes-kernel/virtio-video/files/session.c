@@ -40,11 +40,11 @@ static int vv_session_open(struct file *file)
 	}
 	v4l2_fh_init(&session->fh, &vv->node);
 	session->fh.ctrl_handler = &session->controls;
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 18, 0)
+#ifdef VV_HAS_FILE_IN_FH
+	v4l2_fh_add(&session->fh, file);
+#else
 	file->private_data = &session->fh;
 	v4l2_fh_add(&session->fh);
-#else
-	v4l2_fh_add(&session->fh, file);
 #endif
 	return 0;
 }
@@ -60,10 +60,10 @@ static int vv_session_release(struct file *file)
 	mutex_unlock(&session->lock);
 	/* Without a stream no event asks for it any more. */
 	cancel_work_sync(&session->change);
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 18, 0)
-	v4l2_fh_del(&session->fh);
-#else
+#ifdef VV_HAS_FILE_IN_FH
 	v4l2_fh_del(&session->fh, file);
+#else
+	v4l2_fh_del(&session->fh);
 #endif
 	v4l2_fh_exit(&session->fh);
 	vv_session_free(session);
