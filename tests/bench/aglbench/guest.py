@@ -50,6 +50,7 @@ FRONT_ENDS = {
     "rtc": "vhost-user-rtc-pci",
     "can": "vhost-user-test-device-pci,virtio-id=36,num_vqs=3,vq_size=256,config_size=2",
     "rpmb": "vhost-user-test-device-pci,virtio-id=28,num_vqs=1,vq_size=256,config_size=3",
+    "media": "vhost-user-test-device-pci,virtio-id=48,num_vqs=2,vq_size=256,config_size=40",
 }
 
 
