@@ -6,13 +6,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use agl_virtio_service::bus::{self, Bus};
+use virtio_device::now;
 use zbus::fdo;
 use zbus::message::Header;
 
 use crate::frame::{Frame, Id, Kind};
 use crate::identifiers::IdSet;
 use crate::network::{BusId, ControllerId, Medium, Network, Station};
-use crate::shared::{Shared, now};
+use crate::shared::Shared;
 use crate::timing::Rates;
 
 /// The name of the interface.

@@ -2,26 +2,22 @@
 
 //! The process: its options, its sandbox, the hub, one server per controller.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use agl_virtio_service::bus::{DeviceInfo, DeviceState, QueueStatistics};
 use agl_virtio_service::cli::Program;
 use agl_virtio_service::sandbox::{Policy, Role};
-use agl_virtio_service::{Daemon, Exit, ExitReason, Service, realtime};
-use virtio_device::stats::DeviceStats;
-use virtio_device::{Options as ServerOptions, Record, Server, ServerError};
+use agl_virtio_service::{Daemon, Exit, ExitReason, Seat, Service, ServingError, realtime};
+use virtio_device::{Options as ServerOptions, Server, ServerError, now};
 
 use crate::config::{Backend, Config, ControllerConfig};
 use crate::control;
 use crate::device::CanDevice;
 use crate::hub::{self, Hub, Interface, InterfaceError};
 use crate::network::{BusId, ControllerId, Medium, Network};
-use crate::shared::{Shared, now};
+use crate::shared::Shared;
 
 /// Where allowed, frames go before other work of the host.
 const PRIORITY: u8 = 40;
@@ -63,20 +59,17 @@ fn named_path(text: &str) -> Result<(String, PathBuf), String> {
 /// Why the service ends.
 #[derive(Debug, thiserror::Error)]
 pub enum CanError {
-    /// A server cannot be made or fails.
+    /// A guest cannot be served.
     #[error(transparent)]
-    Server(#[from] ServerError),
-    /// The record cannot be used.
-    #[error(transparent)]
-    Record(#[from] agl_virtio_relay::record::RecordError),
+    Serving(#[from] ServingError),
     /// A CAN interface cannot be used.
     #[error(transparent)]
     Interface(#[from] InterfaceError),
-    /// A socket cannot be had.
-    #[error("cannot listen on {path} for {whom}: {source}; does the folder exist?")]
-    Listen {
-        /// Whose.
-        whom: String,
+    /// The socket for programs of the host cannot be had.
+    #[error("cannot listen on {path} for {bus}: {source}; does the folder exist?")]
+    Programs {
+        /// Which bus they join.
+        bus: String,
         /// Where.
         path: PathBuf,
         /// What the kernel said.
@@ -97,20 +90,15 @@ pub enum CanError {
 
 impl ExitReason for CanError {
     fn exit(&self) -> Exit {
-        Exit::Os
+        match self {
+            Self::Serving(error) => error.exit(),
+            _ => Exit::Os,
+        }
     }
 }
 
 fn host(what: &'static str) -> impl FnOnce(io::Error) -> CanError {
     move |source| CanError::Host { what, source }
-}
-
-fn listen_error<'a>(whom: &'a str, path: &'a Path) -> impl Fn(io::Error) -> CanError + 'a {
-    move |source| CanError::Listen {
-        whom: whom.to_owned(),
-        path: path.to_owned(),
-        source,
-    }
 }
 
 /// The daemon.
@@ -182,7 +170,7 @@ impl Daemon for Can {
         }
         let interfaces = interfaces.into_iter().map(|(_, of)| of).collect();
         let programs = programs(&config)?;
-        let servers = serve_controllers(&service, &config.controllers, &shared)?;
+        let seats = seats(&service, &config.controllers, &shared)?;
         let hub = Hub::new(
             Arc::clone(&shared),
             service.health.worker("hub"),
@@ -193,24 +181,15 @@ impl Daemon for Can {
         .map_err(host("make a descriptor"))?;
         let hub = start_hub(&service, hub)?;
         control::show(&service.bus, &shared)?;
-        if let Some((first, _)) = servers.first() {
-            let change = service.show(Arc::new(Info {
-                stats: first.stats(),
-                offered: first.offered_features(),
-                acked: first.acked_features(),
-                connected: first.connected(),
-                restarts: first.restarts(),
-            }));
-            if let Some(change) = change {
-                first.observe(move || change.changed());
-            }
+        if let Some(first) = seats.first() {
+            service.show_seat(first);
         }
         service.ready();
-        let result = run(&service, servers);
+        let result = service.serve(seats);
         if hub.join().is_err() {
             log::error!("the hub has panicked");
         }
-        result
+        Ok(result?)
     }
 }
 
@@ -231,7 +210,11 @@ fn programs(config: &Config) -> Result<Vec<(BusId, UnixListener)>, CanError> {
     let mut programs = Vec::new();
     for (place, bus) in config.buses.iter().enumerate() {
         if let Some(path) = &bus.programs {
-            let listener = hub::listen(path).map_err(listen_error(&bus.name, path))?;
+            let listener = hub::listen(path).map_err(|source| CanError::Programs {
+                bus: bus.name.clone(),
+                path: path.clone(),
+                source,
+            })?;
             programs.push((BusId(place), listener));
         }
     }
@@ -254,32 +237,15 @@ fn start_hub(service: &Service<Config>, hub: Hub) -> Result<std::thread::JoinHan
         .map_err(host("start the hub's thread"))
 }
 
-type Served = (Arc<Server>, UnixListener);
-
 /// A server for each controller. The first has the service's own socket and record.
-fn serve_controllers(
+fn seats(
     service: &Service<Config>,
     controllers: &[ControllerConfig],
     shared: &Arc<Shared>,
-) -> Result<Vec<Served>, CanError> {
-    let mut record = match &service.record {
-        Some(fd) => {
-            let file = File::from(fd.try_clone().map_err(host("take the record"))?);
-            Some(Record::open(file)?)
-        }
-        None => None,
-    };
-    let mut servers = Vec::new();
+) -> Result<Vec<Seat>, ServingError> {
+    let mut record = service.kept_record()?;
+    let mut seats = Vec::new();
     for (place, controller) in controllers.iter().enumerate() {
-        let listener = match (&controller.socket, place) {
-            (_, 0) => service
-                .listener
-                .try_clone()
-                .map_err(host("take the socket"))?,
-            (Some(path), _) => listen(path).map_err(listen_error(&controller.name, path))?,
-            // Validation asks for a socket.
-            (None, _) => continue,
-        };
         let sandbox = service.sandbox.clone();
         let options = ServerOptions {
             record: record.take(),
@@ -288,112 +254,34 @@ fn serve_controllers(
                 sandbox.enter(Role::Queue);
             }),
         };
-        let beat = service.health.worker(&controller.name);
         let id = ControllerId(place);
-        let device = CanDevice::new(Arc::clone(shared), id, beat);
-        let server = Arc::new(Server::new(Arc::new(device), options)?);
-        // Weak: the network outlives the servers, which must be able to end.
-        let told = Arc::downgrade(&server);
-        let notifier = move || {
-            if let Some(server) = told.upgrade() {
-                server.config_changed();
-            }
-        };
-        shared.set_notifier(id, Box::new(notifier));
-        servers.push((server, listener));
-    }
-    Ok(servers)
-}
-
-/// Listens for the monitor of another guest. A socket that nobody serves any more is replaced.
-fn listen(path: &Path) -> io::Result<UnixListener> {
-    match UnixListener::bind(path) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
-        other => return other,
-    }
-    let kind = std::fs::symlink_metadata(path)?.file_type();
-    let is_socket = std::os::unix::fs::FileTypeExt::is_socket(&kind);
-    if !is_socket || UnixStream::connect(path).is_ok() {
-        return Err(io::Error::from(io::ErrorKind::AddrInUse));
-    }
-    std::fs::remove_file(path)?;
-    UnixListener::bind(path)
-}
-
-/// Serves until the service is stopped, each controller on a thread of its own.
-fn run(service: &Service<Config>, servers: Vec<Served>) -> Result<(), CanError> {
-    let mut threads = Vec::new();
-    // The last handle on a server goes with this thread: a session may not remove files.
-    let mut kept = Vec::new();
-    for (server, listener) in servers {
-        kept.push(Arc::clone(&server));
-        let handle = server.stop_handle();
-        let stop = service.stop.clone();
-        let sandbox = service.sandbox.clone();
-        let thread = std::thread::Builder::new()
-            .name("session".into())
-            .spawn(move || {
-                sandbox.enter(Role::Session);
-                let result = server.serve(&listener);
-                if let Err(error) = &result {
-                    log::error!("a controller is not served any more: {error}");
-                    stop.ask();
-                }
-                result
-            })
-            .map_err(host("start a session's thread"))?;
-        threads.push((thread, handle));
-    }
-    while !service.stop.wait(None) {}
-    let mut result = Ok(());
-    for (_, handle) in &threads {
-        handle.stop();
-    }
-    for (thread, _) in threads {
-        if let Ok(Err(error)) = thread.join() {
-            result = Err(error.into());
+        let server = server(service, &controller.name, id, shared, options)?;
+        match (&controller.socket, place) {
+            (_, 0) => seats.push(service.first_seat(server)?),
+            (Some(path), _) => seats.push(Seat::at(path, &controller.name, server)?),
+            // Validation asks for a socket.
+            (None, _) => {}
         }
     }
-    result
+    Ok(seats)
 }
 
-/// What the device tells about itself.
-struct Info {
-    stats: DeviceStats,
-    offered: u64,
-    acked: Arc<AtomicU64>,
-    connected: Arc<AtomicBool>,
-    restarts: u32,
-}
-
-impl DeviceInfo for Info {
-    fn state(&self) -> DeviceState {
-        match (
-            self.connected.load(Ordering::Relaxed),
-            self.features_acknowledged(),
-        ) {
-            (false, _) => DeviceState::Waiting,
-            (true, 0) => DeviceState::Connected,
-            (true, _) => DeviceState::Running,
+fn server(
+    service: &Service<Config>,
+    name: &str,
+    id: ControllerId,
+    shared: &Arc<Shared>,
+    options: ServerOptions,
+) -> Result<Arc<Server>, ServerError> {
+    let device = CanDevice::new(Arc::clone(shared), id, service.health.worker(name));
+    let server = Arc::new(Server::new(Arc::new(device), options)?);
+    // Weak: the network outlives the servers, which must be able to end.
+    let told = Arc::downgrade(&server);
+    let notifier = move || {
+        if let Some(server) = told.upgrade() {
+            server.config_changed();
         }
-    }
-
-    fn features_offered(&self) -> u64 {
-        self.offered
-    }
-
-    fn features_acknowledged(&self) -> u64 {
-        self.acked.load(Ordering::Relaxed)
-    }
-
-    fn restarts(&self) -> u32 {
-        self.restarts
-    }
-
-    fn statistics(&self) -> Vec<QueueStatistics> {
-        self.stats
-            .queues()
-            .map(|(_, queue)| QueueStatistics::from(queue.counters()))
-            .collect()
-    }
+    };
+    shared.set_notifier(id, Box::new(notifier));
+    Ok(server)
 }

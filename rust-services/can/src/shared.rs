@@ -5,7 +5,6 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
 
 use agl_virtio_service::bus::PropertyChange;
 use rustix::event::{EventfdFlags, eventfd};
@@ -138,12 +137,4 @@ impl Shared {
             let _ = rustix::io::write(&self.hub, &1_u64.to_ne_bytes());
         }
     }
-}
-
-/// `CLOCK_MONOTONIC`.
-#[must_use]
-pub fn now() -> Duration {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
-    Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or(0))
 }

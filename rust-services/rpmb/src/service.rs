@@ -6,14 +6,11 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use agl_virtio_service::bus::{DeviceInfo, DeviceState, QueueStatistics};
 use agl_virtio_service::cli::Program;
 use agl_virtio_service::sandbox::{Policy, Role};
-use agl_virtio_service::{Daemon, Exit, ExitReason, Service};
-use virtio_device::stats::DeviceStats;
-use virtio_device::{Options as ServerOptions, Record, Server, ServerError};
+use agl_virtio_service::{Daemon, Exit, ExitReason, Service, ServingError};
+use virtio_device::{Options as ServerOptions, Server};
 use zeroize::Zeroizing;
 
 use crate::config::{BackendKind, Config, RegionConfig};
@@ -67,9 +64,9 @@ pub enum RpmbError {
         /// Why not.
         source: io::Error,
     },
-    /// A server cannot be made or fails.
+    /// The guest cannot be served.
     #[error(transparent)]
-    Server(#[from] ServerError),
+    Serving(#[from] ServingError),
     /// The host refused something.
     #[error("cannot {what}: {source}")]
     Host {
@@ -78,9 +75,6 @@ pub enum RpmbError {
         /// What the kernel said.
         source: io::Error,
     },
-    /// A thread has panicked.
-    #[error("the session thread has panicked; the log says where")]
-    Panicked,
 }
 
 impl ExitReason for RpmbError {
@@ -88,8 +82,8 @@ impl ExitReason for RpmbError {
         match self {
             Self::Store { .. } | Self::HostKey { .. } => Exit::Config,
             Self::Card { source, .. } => source.exit(),
-            Self::Server(_) | Self::Host { .. } => Exit::Os,
-            Self::Panicked => Exit::Software,
+            Self::Serving(error) => error.exit(),
+            Self::Host { .. } => Exit::Os,
         }
     }
 }
@@ -157,18 +151,13 @@ impl Daemon for Rpmb {
         let worker = Worker::spawn(responder, move || sandbox.enter(Role::Backend))
             .map_err(host("start the store's thread"))?;
         let device = RpmbDevice::new(worker, config.limits(), service.health.worker("rpmb"));
-        let server = Arc::new(server(&service, device)?);
+        let seat = service.first_seat(server(&service, device)?)?;
         if let Err(error) = control::show(&service.bus, backend, config.limits(), &statistics) {
             log::error!("the store stays off the bus: {error}");
         }
-        if let Some(change) = service.show(Arc::new(Info::of(&server))) {
-            server.observe(move || change.changed());
-        }
-        let session = std::thread::Builder::new()
-            .name("session".to_owned())
-            .spawn(move || session(&service, &server))
-            .map_err(host("start the session's thread"))?;
-        session.join().map_err(|_| RpmbError::Panicked)?
+        service.show_seat(&seat);
+        service.ready();
+        Ok(service.serve(vec![seat])?)
     }
 }
 
@@ -247,82 +236,11 @@ fn host_key(path: &Path) -> Result<Key, RpmbError> {
     Ok(Key::new(key))
 }
 
-fn server(service: &Service<Config>, device: RpmbDevice) -> Result<Server, RpmbError> {
-    let record = service.record.as_ref().map(|fd| fd.try_clone());
-    let record = record.transpose().map_err(host("take the record"))?;
-    let record = record.map(|fd| Record::open(fd.into()));
+fn server(service: &Service<Config>, device: RpmbDevice) -> Result<Arc<Server>, ServingError> {
     let sandbox = service.sandbox.clone();
     let options = ServerOptions {
-        record: record.transpose().map_err(ServerError::from)?,
+        record: service.kept_record()?,
         prepare_thread: Arc::new(move |_| sandbox.enter(Role::Queue)),
     };
-    Ok(Server::new(Arc::new(device), options)?)
-}
-
-/// Speaks vhost-user until the service is asked to end.
-fn session(service: &Service<Config>, server: &Arc<Server>) -> Result<(), RpmbError> {
-    let (asked, stop) = (service.stop.clone(), server.stop_handle());
-    let waiter = std::thread::Builder::new()
-        .name("stop".to_owned())
-        .spawn(move || {
-            let _ = asked.wait(None);
-            stop.stop();
-        });
-    waiter.map_err(host("start a thread"))?;
-    service.sandbox.enter(Role::Session);
-    service.ready();
-    Ok(server.serve(&service.listener)?)
-}
-
-/// What the device tells about itself.
-struct Info {
-    stats: DeviceStats,
-    offered: u64,
-    acked: Arc<AtomicU64>,
-    connected: Arc<AtomicBool>,
-    restarts: u32,
-}
-
-impl Info {
-    fn of(server: &Server) -> Self {
-        Self {
-            stats: server.stats(),
-            offered: server.offered_features(),
-            acked: server.acked_features(),
-            connected: server.connected(),
-            restarts: server.restarts(),
-        }
-    }
-}
-
-impl DeviceInfo for Info {
-    fn state(&self) -> DeviceState {
-        match (
-            self.connected.load(Ordering::Relaxed),
-            self.features_acknowledged(),
-        ) {
-            (false, _) => DeviceState::Waiting,
-            (true, 0) => DeviceState::Connected,
-            (true, _) => DeviceState::Running,
-        }
-    }
-
-    fn features_offered(&self) -> u64 {
-        self.offered
-    }
-
-    fn features_acknowledged(&self) -> u64 {
-        self.acked.load(Ordering::Relaxed)
-    }
-
-    fn restarts(&self) -> u32 {
-        self.restarts
-    }
-
-    fn statistics(&self) -> Vec<QueueStatistics> {
-        self.stats
-            .queues()
-            .map(|(_, queue)| QueueStatistics::from(queue.counters()))
-            .collect()
-    }
+    Ok(Arc::new(Server::new(Arc::new(device), options)?))
 }

@@ -6,10 +6,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use agl_virtio_service::bus::{self, Bus};
+use virtio_device::now;
 use zbus::fdo;
 use zbus::message::Header;
 
-use crate::device::{Shared, now};
+use crate::device::Shared;
 use crate::platform::{Access, AgentId, Kind, Pins, Platform, SystemRequest, SystemState};
 use crate::wire::Status;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use agl_virtio_service::Heartbeat;
 use agl_virtio_service::bus::Bus;
-use virtio_device::{Chain, Device, Handler, Io, QueueSpec, Record, Start, ThreadPlan, Waker};
+use virtio_device::{Chain, Device, Handler, Io, QueueSpec, Record, Start, ThreadPlan, Waker, now};
 
 use crate::backend::{Job, JobResult, Ticket, Worker};
 use crate::control;
@@ -163,14 +163,6 @@ impl Shared {
             }
         }
     }
-}
-
-/// `CLOCK_MONOTONIC`.
-#[must_use]
-pub fn now() -> Duration {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
-    Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
 /// One agent's device.

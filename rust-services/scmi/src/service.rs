@@ -2,25 +2,19 @@
 
 //! The process: its options, its sandbox, one server per agent.
 
-use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use agl_virtio_service::bus::{DeviceInfo, DeviceState, QueueStatistics};
 use agl_virtio_service::cli::Program;
 use agl_virtio_service::sandbox::{Policy, Role};
-use agl_virtio_service::{Daemon, Exit, ExitReason, Service};
-use virtio_device::stats::DeviceStats;
-use virtio_device::{Options as ServerOptions, Record, Server, ServerError};
+use agl_virtio_service::{Daemon, Exit, ExitReason, Seat, Service, ServingError};
+use virtio_device::{Options as ServerOptions, Record, Server, now};
 
 use crate::backend::{Bindings, Linux, Worker};
 use crate::config::{AgentConfig, BackendKind, Config};
 use crate::control;
-use crate::device::{ScmiDevice, Shared, now};
+use crate::device::{ScmiDevice, Shared};
 use crate::platform::AgentId;
 
 /// The service's own options.
@@ -48,22 +42,9 @@ fn named_path(text: &str) -> Result<(String, PathBuf), String> {
 /// Why the service ends.
 #[derive(Debug, thiserror::Error)]
 pub enum ScmiError {
-    /// A server cannot be made or fails.
+    /// A guest cannot be served.
     #[error(transparent)]
-    Server(#[from] ServerError),
-    /// The record cannot be used.
-    #[error(transparent)]
-    Record(#[from] agl_virtio_relay::record::RecordError),
-    /// The socket of an agent cannot be had.
-    #[error("cannot listen on {path} for {agent}: {source}; does the folder exist?")]
-    Listen {
-        /// Whose.
-        agent: String,
-        /// Where.
-        path: PathBuf,
-        /// What the kernel said.
-        source: io::Error,
-    },
+    Serving(#[from] ServingError),
     /// The host refused something.
     #[error("cannot {what}: {source}")]
     Host {
@@ -79,7 +60,10 @@ pub enum ScmiError {
 
 impl ExitReason for ScmiError {
     fn exit(&self) -> Exit {
-        Exit::Os
+        match self {
+            Self::Serving(error) => error.exit(),
+            _ => Exit::Os,
+        }
     }
 }
 
@@ -142,8 +126,9 @@ impl Daemon for Scmi {
     fn serve(service: Service<Config>, config: Config) -> Result<(), ScmiError> {
         let platform = config.build();
         let bindings = Bindings::of(&platform);
-        let (own, kept) = records(service.record.as_ref())?;
-        let shared = Shared::new(platform, kept, now());
+        // Twice: for the queues, and for what agents want.
+        let own = service.kept_record()?;
+        let shared = Shared::new(platform, service.kept_record()?, now());
         shared.use_bus(service.bus.clone());
         if config.backend == BackendKind::Linux && !bindings.is_empty() {
             let (sandbox, shared_too) = (service.sandbox.clone(), Arc::clone(&shared));
@@ -157,19 +142,10 @@ impl Daemon for Scmi {
             // What guests wanted before a death of the service, the host is told again.
             shared.change(|_| ());
         }
-        let servers = serve_agents(&service, &config.agents(), &shared, own)?;
+        let seats = seats(&service, &config.agents(), &shared, own)?;
         control::show(&service.bus, &shared)?;
-        if let Some((first, _)) = servers.first() {
-            let change = service.show(Arc::new(Info {
-                stats: first.stats(),
-                offered: first.offered_features(),
-                acked: first.acked_features(),
-                connected: first.connected(),
-                restarts: first.restarts(),
-            }));
-            if let Some(change) = change {
-                first.observe(move || change.changed());
-            }
+        if let Some(first) = seats.first() {
+            service.show_seat(first);
         }
         let (mut running, shared_too) = (config, Arc::clone(&shared));
         service.on_reload(move |new| {
@@ -179,42 +155,19 @@ impl Daemon for Scmi {
             }
         });
         service.ready();
-        run(&service, servers)
+        Ok(service.serve(seats)?)
     }
 }
 
-/// The keeper's record twice: for the queues, and for what agents want.
-fn records(record: Option<&OwnedFd>) -> Result<(Option<Record>, Option<Record>), ScmiError> {
-    let Some(fd) = record else {
-        return Ok((None, None));
-    };
-    let open = || {
-        let file = File::from(fd.try_clone().map_err(host("take the record"))?);
-        Ok::<_, ScmiError>(Record::open(file)?)
-    };
-    Ok((Some(open()?), Some(open()?)))
-}
-
-type Served = (Arc<Server>, UnixListener);
-
 /// A server for each agent. The first has the service's own socket and record.
-fn serve_agents(
+fn seats(
     service: &Service<Config>,
     agents: &[AgentConfig],
     shared: &Arc<Shared>,
     mut record: Option<Record>,
-) -> Result<Vec<Served>, ScmiError> {
-    let mut servers = Vec::new();
+) -> Result<Vec<Seat>, ServingError> {
+    let mut seats = Vec::new();
     for (place, agent) in agents.iter().enumerate() {
-        let listener = match (&agent.socket, place) {
-            (_, 0) => service
-                .listener
-                .try_clone()
-                .map_err(host("take the socket"))?,
-            (Some(path), _) => listen(&agent.name, path)?,
-            // Validation asks for a socket.
-            (None, _) => continue,
-        };
         let sandbox = service.sandbox.clone();
         let options = ServerOptions {
             record: record.take(),
@@ -223,106 +176,12 @@ fn serve_agents(
         let beat = service.health.worker(&agent.name);
         let device = ScmiDevice::new(Arc::clone(shared), AgentId::new(place), beat);
         let server = Arc::new(Server::new(Arc::new(device), options)?);
-        servers.push((server, listener));
-    }
-    Ok(servers)
-}
-
-/// Listens for the monitor of another guest. A socket that nobody serves any more is replaced.
-fn listen(agent: &str, path: &Path) -> Result<UnixListener, ScmiError> {
-    let failed = |source| ScmiError::Listen {
-        agent: agent.to_owned(),
-        path: path.to_owned(),
-        source,
-    };
-    match UnixListener::bind(path) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
-        other => return other.map_err(failed),
-    }
-    let is_socket = std::fs::symlink_metadata(path)
-        .map(|metadata| std::os::unix::fs::FileTypeExt::is_socket(&metadata.file_type()))
-        .map_err(failed)?;
-    if !is_socket || std::os::unix::net::UnixStream::connect(path).is_ok() {
-        return Err(failed(io::Error::from(io::ErrorKind::AddrInUse)));
-    }
-    std::fs::remove_file(path).map_err(failed)?;
-    UnixListener::bind(path).map_err(failed)
-}
-
-/// Serves until the service is stopped, each agent on a thread of its own.
-fn run(service: &Service<Config>, servers: Vec<Served>) -> Result<(), ScmiError> {
-    let mut threads = Vec::new();
-    // The last handle on a server goes with this thread: a session may not remove files.
-    let mut kept = Vec::new();
-    for (server, listener) in servers {
-        kept.push(Arc::clone(&server));
-        let handle = server.stop_handle();
-        let stop = service.stop.clone();
-        let sandbox = service.sandbox.clone();
-        let thread = std::thread::Builder::new()
-            .name("session".into())
-            .spawn(move || {
-                sandbox.enter(Role::Session);
-                let result = server.serve(&listener);
-                if let Err(error) = &result {
-                    log::error!("an agent is not served any more: {error}");
-                    stop.ask();
-                }
-                result
-            })
-            .map_err(host("start a session's thread"))?;
-        threads.push((thread, handle));
-    }
-    while !service.stop.wait(None) {}
-    let mut result = Ok(());
-    for (_, handle) in &threads {
-        handle.stop();
-    }
-    for (thread, _) in threads {
-        if let Ok(Err(error)) = thread.join() {
-            result = Err(error.into());
+        match (&agent.socket, place) {
+            (_, 0) => seats.push(service.first_seat(server)?),
+            (Some(path), _) => seats.push(Seat::at(path, &agent.name, server)?),
+            // Validation asks for a socket.
+            (None, _) => {}
         }
     }
-    result
-}
-
-/// What the device tells about itself.
-struct Info {
-    stats: DeviceStats,
-    offered: u64,
-    acked: Arc<AtomicU64>,
-    connected: Arc<AtomicBool>,
-    restarts: u32,
-}
-
-impl DeviceInfo for Info {
-    fn state(&self) -> DeviceState {
-        match (
-            self.connected.load(Ordering::Relaxed),
-            self.features_acknowledged(),
-        ) {
-            (false, _) => DeviceState::Waiting,
-            (true, 0) => DeviceState::Connected,
-            (true, _) => DeviceState::Running,
-        }
-    }
-
-    fn features_offered(&self) -> u64 {
-        self.offered
-    }
-
-    fn features_acknowledged(&self) -> u64 {
-        self.acked.load(Ordering::Relaxed)
-    }
-
-    fn restarts(&self) -> u32 {
-        self.restarts
-    }
-
-    fn statistics(&self) -> Vec<QueueStatistics> {
-        self.stats
-            .queues()
-            .map(|(_, queue)| QueueStatistics::from(queue.counters()))
-            .collect()
-    }
+    Ok(seats)
 }

@@ -18,6 +18,7 @@ pub mod notify;
 pub mod realtime;
 mod run;
 pub mod sandbox;
+mod serving;
 mod shutdown;
 mod supervisor;
 
@@ -25,6 +26,7 @@ pub use exit::{Exit, ExitReason, explain};
 pub use health::{Health, Heartbeat, Turn};
 pub use logging::RateLimit;
 pub use run::{Daemon, Service, run};
+pub use serving::{Seat, ServingError};
 pub use shutdown::Stop;
 
 /// The facade that devices log through.

@@ -49,6 +49,11 @@ pub enum ListenError {
         "{0} sockets were handed over, but a device listens on one: remove the others from the socket unit"
     )]
     TooMany(usize),
+    /// systemd listens elsewhere.
+    #[error(
+        "the socket that systemd handed over is not {0}, as --socket says: write the same path into the socket unit"
+    )]
+    AnotherPath(PathBuf),
 }
 
 impl ExitReason for ListenError {
@@ -58,14 +63,15 @@ impl ExitReason for ListenError {
                 Exit::Usage
             }
             Self::InUse(_) => Exit::Unavailable,
-            Self::NotASocket(_) => Exit::Config,
+            Self::NotASocket(_) | Self::AnotherPath(_) => Exit::Config,
             Self::Bind { source, .. } => source.exit(),
         }
     }
 }
 
 /// Gets the listening socket: `--socket-fd`, then `--socket`, then systemd's, then
-/// `configured` (the key `socket` of the device's table).
+/// `configured` (the key `socket` of the device's table). Where systemd listens on the very path
+/// of `--socket`, its socket is taken, so that a unit is the same with and without its socket unit.
 ///
 /// A path may hold the socket of a process that died: that one is replaced. One that still
 /// accepts is not.
@@ -76,21 +82,38 @@ pub fn listen(args: &CommonArgs, configured: Option<&Path>) -> Result<UnixListen
     if let Some(number) = args.socket_fd {
         return inherited_listener(number);
     }
+    let handed_over = handed_over();
     if let Some(path) = &args.socket {
-        return bind(path);
+        if handed_over != 1 {
+            return bind(path);
+        }
+        let listener = inherited_listener(ACTIVATION_FIRST)?;
+        let address = listener.local_addr().ok();
+        let bound = address.as_ref().and_then(|address| address.as_pathname());
+        if bound == Some(path) {
+            return Ok(listener);
+        }
+        return Err(ListenError::AnotherPath(path.clone()));
     }
-    match activation_count(
-        std::env::var("LISTEN_PID").ok().as_deref(),
-        std::env::var("LISTEN_FDS").ok().as_deref(),
-        std::process::id(),
-    ) {
+    match handed_over {
         0 => bind(configured.ok_or(ListenError::Missing)?),
         1 => inherited_listener(ACTIVATION_FIRST),
         more => Err(ListenError::TooMany(more)),
     }
 }
 
-/// How many sockets systemd handed to *this* process; the variables may be meant for a parent.
+/// How many sockets systemd handed to this process: it keeps them, and their paths, when the
+/// process ends.
+#[must_use]
+pub fn handed_over() -> usize {
+    activation_count(
+        std::env::var("LISTEN_PID").ok().as_deref(),
+        std::env::var("LISTEN_FDS").ok().as_deref(),
+        std::process::id(),
+    )
+}
+
+/// As [`handed_over`]; the variables may be meant for a parent.
 fn activation_count(pid: Option<&str>, fds: Option<&str>, own_pid: u32) -> usize {
     match pid.and_then(|text| text.parse::<u32>().ok()) {
         Some(pid) if pid == own_pid => fds.and_then(|text| text.parse().ok()).unwrap_or(0),
@@ -113,7 +136,8 @@ fn is_unix_stream_listener(descriptor: &OwnedFd) -> bool {
         && sockopt::socket_acceptconn(descriptor) == Ok(true)
 }
 
-fn bind(path: &Path) -> Result<UnixListener, ListenError> {
+/// Listens at a path. A socket that nobody serves any more is replaced.
+pub(crate) fn bind(path: &Path) -> Result<UnixListener, ListenError> {
     let failed = |source| ListenError::Bind {
         path: path.to_owned(),
         source,

@@ -9,12 +9,9 @@ use std::time::Duration;
 
 use agl_virtio_relay::record::Record;
 use rustix::event::epoll;
-use rustix::time::{
-    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime,
-    timerfd_create, timerfd_settime,
-};
 
 use crate::chain::Chain;
+use crate::clock::{self, Timer};
 use crate::crash::{CrashPoint, pass};
 use crate::memory::Memory;
 use crate::ring::{Popped, Ring};
@@ -88,8 +85,7 @@ pub struct Io {
     pub(crate) features: u64,
     pub(crate) stats: DeviceStats,
     pub(crate) epoll: OwnedFd,
-    timer: OwnedFd,
-    deadline: Option<Duration>,
+    timer: Timer,
     record: Arc<Record>,
 }
 
@@ -102,11 +98,7 @@ impl Io {
             features: 0,
             stats,
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
-            timer: timerfd_create(
-                TimerfdClockId::Monotonic,
-                TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
-            )?,
-            deadline: None,
+            timer: Timer::new()?,
             record,
         };
         io.add(&io.timer, Token::Deadline)?;
@@ -260,41 +252,19 @@ impl Io {
     /// `CLOCK_MONOTONIC`, since the host's start.
     #[must_use]
     pub fn now(&self) -> Duration {
-        let now = clock_gettime(ClockId::Monotonic);
-        let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
-        Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or(0))
+        clock::now()
     }
 
     /// Asks for [`Handler::deadline`](crate::Handler::deadline) at `at` on the clock of
     /// [`Io::now`]; an instant that has passed counts as now, `None` takes the wish back. Costs a
     /// system call when it differs from the last wish.
     pub fn set_deadline(&mut self, at: Option<Duration>) {
-        if at == self.deadline {
-            return;
-        }
-        self.deadline = at;
-        // A zero disarms, so an instant of zero is one nanosecond late.
-        let at = at.map_or(Duration::ZERO, |at| at.max(Duration::from_nanos(1)));
-        let value = Timespec {
-            tv_sec: i64::try_from(at.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(at.subsec_nanos()),
-        };
-        let zero = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        let timer = Itimerspec {
-            it_interval: zero,
-            it_value: value,
-        };
-        if let Err(error) = timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &timer) {
-            log::error!("cannot set a timer: {error}");
-        }
+        self.timer.set(at);
     }
 
     /// The deadline has been told to the handler.
     pub(crate) fn deadline_passed(&mut self) {
-        self.deadline = None;
+        self.timer.passed();
     }
 
     /// A handle for other threads that makes [`Handler::woken`](crate::Handler::woken) run with

@@ -19,6 +19,7 @@
 #![deny(unsafe_code)]
 
 pub mod chain;
+mod clock;
 pub mod crash;
 pub mod device;
 mod inflight;
@@ -37,6 +38,7 @@ mod worker;
 
 pub use agl_virtio_relay::record::Record;
 pub use chain::{Chain, ChainError};
+pub use clock::{Timer, now};
 pub use device::{Device, Handler, QueueSpec, Start, ThreadPlan};
 pub use io::Io;
 pub use memory::Memory;

@@ -17,11 +17,11 @@ use rustix::net::{
 };
 use socketcan::nl::CanState;
 use socketcan::{CanFdSocket, CanFilter, CanInterface, Socket, SocketOptions};
+use virtio_device::now;
 
 use crate::identifiers::IdSet;
 use crate::network::{BusId, Link, Network};
 use crate::raw::{BUS_OFF, FD_SIZE, Heard, RESTARTED, bytes, parse};
-use crate::shared::now;
 
 /// Filters that the kernel takes for one socket (`CAN_RAW_FILTER_MAX`).
 const MOST_FILTERS: usize = 512;

@@ -17,16 +17,13 @@ use std::time::Duration;
 
 use agl_virtio_service::Heartbeat;
 use rustix::event::epoll;
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
-    timerfd_settime,
-};
+use virtio_device::{Timer, now};
 
 pub use interface::{Interface, InterfaceError};
 pub use program::listen;
 
 use crate::network::BusId;
-use crate::shared::{Shared, now};
+use crate::shared::Shared;
 use program::Program;
 
 /// Programs of the host at most on all buses.
@@ -46,8 +43,7 @@ pub struct Hub {
     shared: Arc<Shared>,
     beat: Arc<Heartbeat>,
     epoll: OwnedFd,
-    timer: OwnedFd,
-    deadline: Option<Duration>,
+    timer: Timer,
     listeners: Vec<(BusId, UnixListener)>,
     interfaces: Vec<Interface>,
     programs: Vec<Program>,
@@ -68,16 +64,11 @@ impl Hub {
         interfaces: Vec<Interface>,
     ) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let timer = timerfd_create(
-            TimerfdClockId::Monotonic,
-            TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
-        )?;
         let hub = Self {
             shared,
             beat,
             epoll,
-            timer,
-            deadline: None,
+            timer: Timer::new()?,
             listeners,
             interfaces,
             programs: Vec::new(),
@@ -136,7 +127,7 @@ impl Hub {
             let _turn = beat.turn();
             for event in &events {
                 match event.data.u64() {
-                    TIMER => self.deadline = None,
+                    TIMER => self.timer.passed(),
                     token if (LISTENERS..INTERFACES).contains(&token) => self.accept(),
                     _ => {}
                 }
@@ -204,30 +195,6 @@ impl Hub {
         // What the turn has caused for the hub itself is seen in `next` already, but for frames
         // that a program sent to another: then it wakes itself once more.
         shared.settle(network, None);
-        self.set_timer([next, retry].into_iter().flatten().min());
-    }
-
-    fn set_timer(&mut self, at: Option<Duration>) {
-        if at == self.deadline {
-            return;
-        }
-        self.deadline = at;
-        // A zero disarms, so an instant of zero is one nanosecond late.
-        let at = at.map_or(Duration::ZERO, |at| at.max(Duration::from_nanos(1)));
-        let value = Timespec {
-            tv_sec: i64::try_from(at.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(at.subsec_nanos()),
-        };
-        let zero = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        let timer = Itimerspec {
-            it_interval: zero,
-            it_value: value,
-        };
-        if let Err(error) = timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &timer) {
-            log::error!("cannot set a timer: {error}");
-        }
+        self.timer.set([next, retry].into_iter().flatten().min());
     }
 }

@@ -12,10 +12,10 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, bind, connect,
     listen as start_listening, recv, send, socket_with,
 };
+use virtio_device::now;
 
 use crate::network::{BusId, Network, Station};
 use crate::raw::{FD_SIZE, Heard, RESTARTED, bytes, error_frame, parse};
-use crate::shared::now;
 
 fn packet_socket() -> io::Result<OwnedFd> {
     Ok(socket_with(

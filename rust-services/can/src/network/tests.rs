@@ -6,6 +6,7 @@ use super::policy::{Limit, Policy};
 use super::*;
 use crate::frame::{Id, Kind};
 use crate::timing::Rates;
+use crate::timing::frame_time;
 use crate::wire::{F_CAN_CLASSIC, FEATURES};
 
 const RATES: Rates = Rates {
