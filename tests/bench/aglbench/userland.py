@@ -18,11 +18,13 @@ from .progress import Progress, SetupError
 
 PACKAGES = [
     "busybox-static", "alsa-utils", "libasound2-data", "libasound2-dev", "coreutils", "can-utils", "iproute2", "mmc-utils",
+    "dropbear-bin",
 ]
 
 # What a guest may run, apart from busybox's own commands.
 PROGRAMS = [
     "bin/busybox", "bin/aplay", "bin/arecord", "bin/amixer", "bin/speaker-test", "bin/stdbuf", "bin/mmc", "bin/ip",
+    "sbin/dropbear",
     *(f"bin/{name}" for name in (
         "candump", "cansend", "cangen", "cansequence", "canbusload", "isotpsend", "isotprecv", "j1939cat", "j1939acd",
     )),
