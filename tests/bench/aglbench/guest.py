@@ -50,6 +50,8 @@ FRONT_ENDS = {
     "rtc": "vhost-user-rtc-pci",
     "can": "vhost-user-test-device-pci,virtio-id=36,num_vqs=3,vq_size=256,config_size=2",
     "rpmb": "vhost-user-test-device-pci,virtio-id=28,num_vqs=1,vq_size=256,config_size=3",
+    "video-decoder": "vhost-user-test-device-pci,virtio-id=31,num_vqs=2,vq_size=1024,config_size=12",
+    "video-encoder": "vhost-user-test-device-pci,virtio-id=30,num_vqs=2,vq_size=1024,config_size=12",
     "media": "vhost-user-test-device-pci,virtio-id=48,num_vqs=2,vq_size=256,config_size=40",
 }
 

@@ -162,7 +162,7 @@ def main() -> int:
             print(json.dumps({name: str(path) for name, path in vars(found).items()}, indent=1))
         if arguments.prune:
             with cache.lock(lambda: None):
-                for gone in cache.prune([*found.all(), *cache.root.glob("peer-*"), *cache.root.glob("uml-*")]):
+                for gone in cache.prune([*found.all(), *cache.root.glob("peer-*"), *cache.root.glob("uml-*"), *cache.root.glob("media-*")]):
                     print(f"removed {gone}")
     except SetupError as error:
         print(f"setup: {error}", file=sys.stderr)
