@@ -86,31 +86,47 @@ def _launch(pipeline: str) -> None:
     run("nice", "gst-launch-1.0", "-q", "-e", *pipeline.split())
 
 
-def _encoded(folder: Path, name: str, codec: str, encoder: str, part: Part) -> list[bytes]:
-    target = folder / f"units-{name}-{part.width}"
-    target.mkdir()
-    # A test picture with noise in it, so that each frame differs from the one before.
-    _launch(f"videotestsrc num-buffers={part.frames} pattern=smpte horizontal-speed=3 ! video/x-raw,format=I420,width={part.width},"
-            f"height={part.height},framerate={RATE}/1 ! {ENCODERS[encoder]} ! {PARSERS[codec]} ! multifilesink location={target}/%05d")
-    return [file.read_bytes() for file in sorted(target.iterdir())]
+@dataclass(frozen=True)
+class Recipe:
+    """What a clip is to be."""
+
+    name: str
+    codec: str
+    parts: list[Part]
+    encoder: str | None = None
 
 
-def clip(folder: Path, name: str, codec: str, parts: list[Part], encoder: str | None = None) -> Clip:
-    """Make a clip, and the hashes of its frames by the host's software decoder."""
-    units, hashes = [], []
-    for part in parts:
-        more = _encoded(folder, name, codec, encoder or codec, part)
-        units += more
-        path = folder / f"{name}-{part.width}"
-        one = Clip(name, codec, [part], more, [])
-        path.write_bytes(one.elementary)
-        source = "ivfparse !" if one.suffix == "ivf" else PARSERS[codec].split("!")[0] + "!"
-        _launch(f"filesrc location={path} ! {source} {DECODERS[codec]} ! videoconvert ! video/x-raw,format=I420 ! filesink location={path}.i420")
-        found = frame_hashes((path.parent / f"{path.name}.i420").read_bytes(), [part])
-        must(len(found) == part.frames, f"the host decodes {len(found)} of {part.frames} frames of {name}")
-        hashes += found
-    must(len(set(hashes)) > len(hashes) // 2, f"the frames of {name} are all the same")
-    return Clip(name, codec, parts, units, hashes)
+def make(folder: Path, recipes: list[Recipe]) -> dict[str, Clip]:
+    """Make clips, and the hashes of their frames by the host's software decoders."""
+    encode, decode = [], []
+    wanted = [(recipe, part, folder / f"{recipe.name}-{part.width}") for recipe in recipes for part in recipe.parts]
+    for recipe, part, base in wanted:
+        units = base.with_suffix(".units")
+        units.mkdir()
+        # A test picture that moves, so that each frame differs from the one before.
+        encode.append(f"videotestsrc num-buffers={part.frames} pattern=smpte horizontal-speed=3 ! video/x-raw,format=I420,width={part.width},"
+                      f"height={part.height},framerate={RATE}/1 ! {ENCODERS[recipe.encoder or recipe.codec]} ! {PARSERS[recipe.codec]} ! "
+                      f"multifilesink location={units}/%05d")
+    _launch(" ".join(encode))
+    for recipe, part, base in wanted:
+        one = Clip(recipe.name, recipe.codec, [part], _units(base), [])
+        base.write_bytes(one.elementary)
+        source = "ivfparse" if one.suffix == "ivf" else PARSERS[recipe.codec].split("!")[0]
+        decode.append(f"filesrc location={base} ! {source} ! {DECODERS[recipe.codec]} ! videoconvert ! video/x-raw,format=I420 ! "
+                      f"filesink location={base}.i420")
+    _launch(" ".join(decode))
+    clips = {recipe.name: Clip(recipe.name, recipe.codec, recipe.parts, [], []) for recipe in recipes}
+    for recipe, part, base in wanted:
+        found = frame_hashes(Path(f"{base}.i420").read_bytes(), [part])
+        must(len(found) == part.frames, f"the host decodes {len(found)} of {part.frames} frames of {recipe.name}")
+        must(len(set(found)) > part.frames // 2, f"the frames of {recipe.name} are all the same")
+        clips[recipe.name].units.extend(_units(base))
+        clips[recipe.name].hashes.extend(found)
+    return clips
+
+
+def _units(base: Path) -> list[bytes]:
+    return [file.read_bytes() for file in sorted(base.with_suffix(".units").iterdir())]
 
 
 def planes(width: int, height: int, stride_multiple: int = 4) -> list[tuple[int, int, int]]:
