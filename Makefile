@@ -34,6 +34,10 @@ guest: build ## tests in a real guest under QEMU
 	@tests/bench/setup
 	@tests/bench/run
 
+oeqa: build ## the oeqa cases in the guest over ssh; by OE-core's oe-test with OECORE=…
+	@tests/bench/setup
+	@tests/bench/check-oeqa
+
 bench: build ## figures beside the peer, to docs/performance.md
 	@tests/bench/setup
 	@tests/performance/run
@@ -45,4 +49,4 @@ clean: ## what the build made; the cache outside the checkout stays
 	$(CARGO) clean $(SERVICES)
 	rm -rf build
 
-.PHONY: help setup build demo test lint unit guest bench fuzz clean
+.PHONY: help setup build demo test lint unit guest oeqa bench fuzz clean
