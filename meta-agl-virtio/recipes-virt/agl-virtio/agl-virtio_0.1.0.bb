@@ -28,10 +28,10 @@ SRC_URI += "\
 
 S = "${UNPACKDIR}/ws"
 
-inherit cargo cargo-update-recipe-crates pkgconfig systemd useradd
+inherit cargo cargo-update-recipe-crates pkgconfig ptest-cargo systemd useradd
 
 # What is built and packaged, of all crates of the workspace.
-AGL_VIRTIO_PROGRAMS = "agl-virtio-can agl-virtio-keeper agl-virtio-rpmb agl-virtio-scmi agl-virtio-snd agl-virtioctl agl-virtiod"
+AGL_VIRTIO_PROGRAMS = "agl-virtio-can agl-virtio-keeper agl-virtio-rpmb agl-virtio-scmi agl-virtio-selftest agl-virtio-snd agl-virtioctl agl-virtiod"
 AGL_VIRTIO_RUST = "1.85"
 
 python () {
@@ -71,7 +71,7 @@ do_install() {
     install -d -m 0755 ${D}${sysconfdir}/agl-virtio ${D}${sysconfdir}/agl-virtio/guests.d
 }
 
-PACKAGES =+ "${PN}-can ${PN}-common ${PN}-ctl ${PN}-keeper ${PN}-manager ${PN}-rpmb ${PN}-rpmb-tool ${PN}-scmi ${PN}-snd"
+PACKAGES =+ "${PN}-can ${PN}-common ${PN}-ctl ${PN}-keeper ${PN}-manager ${PN}-rpmb ${PN}-rpmb-tool ${PN}-scmi ${PN}-selftest ${PN}-snd"
 
 SUMMARY:${PN}-can = "VIRTIO CAN device service"
 SUMMARY:${PN}-common = "What all VIRTIO device services share: supervision, D-Bus policy, polkit action, folders"
@@ -81,6 +81,7 @@ SUMMARY:${PN}-manager = "Defines, starts and supervises guests, and shows them o
 SUMMARY:${PN}-rpmb = "VIRTIO RPMB device service: replay-protected memory blocks"
 SUMMARY:${PN}-rpmb-tool = "Programs, reads and writes an RPMB device, in a guest or on a host"
 SUMMARY:${PN}-scmi = "VIRTIO SCMI platform service: clocks, power, performance, sensors, resets by policy"
+SUMMARY:${PN}-selftest = "Checks a guest's virtio devices from inside the guest: TAP or JSON"
 SUMMARY:${PN}-snd = "VIRTIO sound device service"
 
 # ${PN} itself is all of them.
@@ -122,6 +123,11 @@ FILES:${PN}-scmi = "\
     ${systemd_system_unitdir}/agl-virtio-scmi@.service.d \
 "
 RDEPENDS:${PN}-scmi = "${PN}-common ${PN}-keeper"
+
+FILES:${PN}-selftest = "${bindir}/agl-virtio-selftest"
+RDEPENDS:${PN}-selftest = "${PN}-rpmb-tool"
+# What it plays, records and sends with; a guest without such a device does without.
+RRECOMMENDS:${PN}-selftest = "alsa-utils can-utils iproute2"
 
 FILES:${PN}-snd = "${bindir}/agl-virtio-snd ${systemd_system_unitdir}/agl-virtio-snd@.service"
 RDEPENDS:${PN}-snd = "${PN}-common ${PN}-keeper"
