@@ -591,6 +591,8 @@ fn resets_voltages_and_caps_do_what_they_say() {
     assert_eq!(test.ask(0x16, 4, &[1, 1, 0]).0, OK);
     assert_eq!(test.event(SECOND).unwrap()[4..], words(&[1, 1, 0]));
     assert_eq!(test.ask(0x16, 4, &[1, 5, 0]).0, OK);
+    // Its attributes do not have asynchronous resets.
+    assert_eq!(test.ask(0x16, 4, &[0, 5, 0]).0, code(Status::NotSupported));
     assert_eq!(
         test.event(SECOND),
         None,

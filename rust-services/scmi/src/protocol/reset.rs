@@ -116,6 +116,10 @@ fn reset(call: &mut Call<'_>, request: Request<'_>) -> Result<Outcome, Status> {
         .resets
         .get(domain)
         .map_or(0, |of| of.spec.latency_us);
+    // As the domain's attributes say.
+    if latency == 0 {
+        return Err(Status::NotSupported);
+    }
     call.platform.start_later(Later {
         at: (call.now)().saturating_add(Duration::from_micros(latency.into())),
         agent: call.from,
