@@ -27,7 +27,7 @@ pub struct CommonArgs {
     pub config: Option<PathBuf>,
 
     /// Serve this device of the file (may be left out where only one is of our type)
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = device_name)]
     pub device: Option<String>,
 
     /// Read the configuration, say what is wrong with it, and stop
@@ -162,6 +162,15 @@ pub fn exit_of(error: &clap::Error) -> crate::Exit {
     }
 }
 
+/// A name that can be one on D-Bus and in paths.
+fn device_name(text: &str) -> Result<String, &'static str> {
+    if crate::config::is_name(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("write 1 to 64 letters, digits, - and _")
+    }
+}
+
 /// How much is said.
 fn level(text: &str) -> Result<log::LevelFilter, &'static str> {
     text.parse()
@@ -234,6 +243,8 @@ mod tests {
         for (words, hint) in [
             (&["--sockte", "/run/a"][..], "--socket"),
             (&["--socket-fd", "1"], "3.."),
+            (&["--device", ""], "write 1 to 64 letters"),
+            (&["--device", "a/b"], "write 1 to 64 letters"),
             (&["--bus", "sesion"], "write system, session, none"),
             (
                 &["--socket", "/a", "--socket-fd", "3"],

@@ -17,15 +17,17 @@ mod advice;
 mod diagnostic;
 mod guest_file;
 mod problem;
+mod typed;
 mod whole_guest;
 
 pub use diagnostic::Diagnostic;
-pub(crate) use guest_file::check_without_file;
 pub use guest_file::{DeviceTable, Selection, read};
+pub(crate) use guest_file::{check_without_file, explain_problems};
 pub use problem::{Problem, Problems, Validate};
 pub use whole_guest::{DeviceEntry, GuestFile, parse_guest, read_guest};
 
 use crate::{Exit, ExitReason};
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 /// Longer files are no configuration. In bytes.
@@ -52,6 +54,14 @@ pub enum ConfigError {
     /// Its contents are wrong in one or more places.
     #[error("{}", in_paragraphs(.0))]
     Faulty(Vec<Diagnostic>),
+    /// It is right, but the host has not what it asks for.
+    #[error("{}", in_paragraphs(.faults))]
+    Host {
+        /// What is missing or cannot be used.
+        faults: Vec<Diagnostic>,
+        /// The code for the first of it.
+        exit: Exit,
+    },
 }
 
 fn in_paragraphs(diagnostics: &[Diagnostic]) -> String {
@@ -62,7 +72,11 @@ fn in_paragraphs(diagnostics: &[Diagnostic]) -> String {
 impl ExitReason for ConfigError {
     fn exit(&self) -> Exit {
         match self {
+            Self::Unreadable { source, .. } if source.kind() == ErrorKind::IsADirectory => {
+                Exit::NoInput
+            }
             Self::Unreadable { source, .. } => source.exit(),
+            Self::Host { exit, .. } => *exit,
             Self::TooLarge(_) | Self::Faulty(_) => Exit::Config,
         }
     }

@@ -11,6 +11,8 @@ pub enum Exit {
     Ok = 0,
     /// The command line is wrong (`EX_USAGE`).
     Usage = 64,
+    /// A file that was named holds something else (`EX_DATAERR`).
+    Data = 65,
     /// A file that was named cannot be read (`EX_NOINPUT`).
     NoInput = 66,
     /// Something the service needs is not there, such as a sound card (`EX_UNAVAILABLE`).
@@ -19,6 +21,8 @@ pub enum Exit {
     Software = 70,
     /// The operating system refused something that should work (`EX_OSERR`).
     Os = 71,
+    /// A file or folder that is to be written cannot be made (`EX_CANTCREAT`).
+    CannotCreate = 73,
     /// Input or output failed (`EX_IOERR`).
     Io = 74,
     /// The service may not do what it was told to (`EX_NOPERM`).
@@ -85,10 +89,12 @@ mod tests {
         let table = [
             (Exit::Ok, 0),
             (Exit::Usage, 64),
+            (Exit::Data, 65),
             (Exit::NoInput, 66),
             (Exit::Unavailable, 69),
             (Exit::Software, 70),
             (Exit::Os, 71),
+            (Exit::CannotCreate, 73),
             (Exit::Io, 74),
             (Exit::NoPermission, 77),
             (Exit::Config, 78),

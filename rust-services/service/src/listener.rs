@@ -13,6 +13,9 @@ use std::path::{Path, PathBuf};
 /// The first descriptor that systemd hands over (sd_listen_fds(3)).
 const ACTIVATION_FIRST: RawFd = 3;
 
+/// Longest path of a socket in bytes: unix(7) has 108 with the zero at the end.
+const LONGEST_PATH: usize = 107;
+
 /// Why there is no socket to listen on.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
@@ -28,10 +31,17 @@ pub enum ListenError {
     /// The path is a file of another kind, which is not ours to delete.
     #[error("{0} exists and is no socket: choose another path")]
     NotASocket(PathBuf),
-    /// The path cannot be bound.
+    /// No socket has so long a path.
     #[error(
-        "cannot listen on {path}: {source}; does the folder exist, may we write to it, and has the path at most 107 characters?"
+        "the path {path} has {length} bytes, and that of a socket at most {LONGEST_PATH}: choose a shorter one",
+        length = path.as_os_str().len()
     )]
+    TooLong {
+        /// The path of the socket.
+        path: PathBuf,
+    },
+    /// The path cannot be bound.
+    #[error("cannot listen on {path}: {}", reason_of(path, source))]
     Bind {
         /// The path of the socket.
         path: PathBuf,
@@ -59,13 +69,39 @@ pub enum ListenError {
 impl ExitReason for ListenError {
     fn exit(&self) -> Exit {
         match self {
-            Self::Missing | Self::Inherited(_) | Self::WrongKind(_) | Self::TooMany(_) => {
-                Exit::Usage
-            }
+            Self::Missing
+            | Self::TooLong { .. }
+            | Self::Inherited(_)
+            | Self::WrongKind(_)
+            | Self::TooMany(_) => Exit::Usage,
             Self::InUse(_) => Exit::Unavailable,
-            Self::NotASocket(_) | Self::AnotherPath(_) => Exit::Config,
-            Self::Bind { source, .. } => source.exit(),
+            Self::AnotherPath(_) => Exit::Config,
+            Self::NotASocket(_) | Self::Bind { .. } => Exit::CannotCreate,
         }
+    }
+}
+
+/// Why a path cannot be bound, and what to do.
+fn reason_of(path: &Path, source: &io::Error) -> String {
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let folder = folder.display();
+    match source.kind() {
+        io::ErrorKind::NotFound => {
+            format!("the folder {folder} is missing: make it, or choose another path")
+        }
+        io::ErrorKind::NotADirectory => {
+            format!("{folder} is no folder: choose another path")
+        }
+        io::ErrorKind::PermissionDenied => format!(
+            "this user may not write to the folder {folder}: allow it, or choose another path"
+        ),
+        io::ErrorKind::ReadOnlyFilesystem => {
+            format!("the folder {folder} is read-only: choose another path")
+        }
+        _ => format!("{source}: choose another path"),
     }
 }
 
@@ -100,6 +136,54 @@ pub fn listen(args: &CommonArgs, configured: Option<&Path>) -> Result<UnixListen
         1 => inherited_listener(ACTIVATION_FIRST),
         more => Err(ListenError::TooMany(more)),
     }
+}
+
+/// The path that [`listen`] binds; nothing where the socket comes from somebody else.
+pub(crate) fn path_to_bind<'a>(
+    args: &'a CommonArgs,
+    configured: Option<&'a Path>,
+) -> Option<&'a Path> {
+    let own = args.socket_fd.is_none() && handed_over() == 0;
+    args.socket.as_deref().or(configured).filter(|_| own)
+}
+
+/// A socket that this process made: it goes with it.
+#[derive(Debug)]
+pub(crate) struct SocketFile {
+    path: PathBuf,
+    /// Device and inode: another process may have put its own socket there meanwhile.
+    identity: (u64, u64),
+}
+
+impl SocketFile {
+    /// Of the socket that was just bound at `path`.
+    pub(crate) fn of(path: &Path) -> io::Result<Self> {
+        Ok(Self {
+            path: std::path::absolute(path)?,
+            identity: identity_of(path)?,
+        })
+    }
+
+    /// Where it is.
+    pub(crate) fn folder(&self) -> Option<&Path> {
+        self.path.parent()
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if identity_of(&self.path).is_ok_and(|now| now == self.identity) {
+            if let Err(error) = std::fs::remove_file(&self.path) {
+                log::debug!("{} stays: {error}", self.path.display());
+            }
+        }
+    }
+}
+
+fn identity_of(path: &Path) -> io::Result<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    let found = std::fs::symlink_metadata(path)?;
+    Ok((found.dev(), found.ino()))
 }
 
 /// How many sockets systemd handed to this process: it keeps them, and their paths, when the
@@ -142,6 +226,11 @@ pub(crate) fn bind(path: &Path) -> Result<UnixListener, ListenError> {
         path: path.to_owned(),
         source,
     };
+    if path.as_os_str().len() > LONGEST_PATH {
+        return Err(ListenError::TooLong {
+            path: path.to_owned(),
+        });
+    }
     match UnixListener::bind(path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
         other => return other.map_err(failed),
@@ -241,11 +330,53 @@ mod tests {
     }
 
     #[test]
-    fn nothing_to_listen_on_is_a_usage_error_and_a_missing_folder_is_not_found() {
+    fn nothing_to_listen_on_is_a_usage_error() {
         let error = listen(&CommonArgs::default(), None).unwrap_err();
         assert_eq!(error.exit(), Exit::Usage);
-        let error = listen(&at(Path::new("/nowhere/at/all.sock")), None).unwrap_err();
-        assert_eq!(error.exit(), Exit::NoInput);
-        assert!(error.to_string().contains("/nowhere/at/all.sock"));
+    }
+
+    #[test]
+    fn a_socket_goes_with_the_process_that_made_it_unless_another_one_took_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("snd.sock");
+        let first = bind(&path).unwrap();
+        let file = SocketFile::of(&path).unwrap();
+        drop(first);
+        drop(file);
+        assert!(!path.exists());
+        let first = bind(&path).unwrap();
+        let file = SocketFile::of(&path).unwrap();
+        std::fs::rename(&path, folder.path().join("away")).unwrap();
+        let _second = bind(&path).unwrap();
+        drop((first, file));
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn a_path_that_cannot_be_bound_is_told_with_the_one_reason() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("letter");
+        std::fs::write(&file, "dear reader").unwrap();
+        let long = folder.path().join("l".repeat(120));
+        let table = [
+            (
+                PathBuf::from("/nowhere/at/all.sock"),
+                73,
+                "the folder /nowhere/at is missing",
+            ),
+            (file.join("a.sock"), 73, "letter is no folder"),
+            (file.clone(), 73, "exists and is no socket"),
+            (long.clone(), 64, "and that of a socket at most 107"),
+        ];
+        for (path, code, reason) in table {
+            let error = listen(&at(&path), None).unwrap_err();
+            assert_eq!(error.exit().code(), code, "{error}");
+            let text = error.to_string();
+            assert!(text.contains(reason), "{text}");
+            assert!(text.contains(&path.display().to_string()), "{text}");
+        }
+        let length = long.as_os_str().len().to_string();
+        let text = listen(&at(&long), None).unwrap_err().to_string();
+        assert!(text.contains(&format!("has {length} bytes")), "{text}");
     }
 }

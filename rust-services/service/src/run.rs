@@ -4,9 +4,9 @@
 use crate::arenas;
 use crate::bus::{Bus, DeviceChange, DeviceInfo, Place};
 use crate::cli::{self, CommandLine, CommonArgs, Program};
-use crate::config::{self, ConfigError, DeviceTable, Selection, Validate};
+use crate::config::{self, ConfigError, DeviceTable, Problems, Selection, Validate};
 use crate::inherited_fd::{self, InheritedFdError};
-use crate::listener::{self, ListenError};
+use crate::listener::{self, ListenError, SocketFile};
 use crate::logging::{self, Origin};
 use crate::notify::{Notifier, State};
 use crate::sandbox::{Policy, Sandbox};
@@ -14,11 +14,13 @@ use crate::shutdown::{Signals, Stop};
 use crate::supervisor::{ReloadSlot, Supervisor};
 use crate::{Exit, ExitReason, Health, explain};
 use serde::de::DeserializeOwned;
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use virtio_device::Record;
 
 /// The guest's name where no file names it.
 const UNNAMED_GUEST: &str = "guest";
@@ -41,6 +43,10 @@ pub trait Daemon: 'static {
 
     /// Names what this configuration needs of the system.
     fn sandbox(config: &Self::Config, policy: &mut Policy);
+
+    /// Notes what the host has not of what this configuration asks for, such as a folder. `--check`
+    /// and the first start end with it; a service that takes over a guest only warns of it.
+    fn host(_config: &Self::Config, _place: &Place, _problems: &mut Problems) {}
 
     /// Serves until [`Service::stop`] is asked and all is drained. Calls [`Service::ready`] when
     /// connections are taken.
@@ -167,15 +173,15 @@ pub fn run<D: Daemon>() -> ExitCode {
     };
     logging::start(D::PROGRAM.name, line.common.log);
     arenas::limit();
-    let (place, socket, config) = match settings::<D>(&line) {
+    let settings = match settings::<D>(&line) {
         Ok(settings) => settings,
-        Err(error) => {
-            // Shown as it is, also in the journal: its lines belong under one another.
-            eprintln!("{error}");
-            return error.exit().into();
-        }
+        Err(error) => return show(&error).into(),
     };
+    let place = settings.place.clone();
     if line.common.check {
+        if let Err(error) = settings.host::<D>() {
+            return show(&error).into();
+        }
         println!(
             "{}/{}: the configuration is in order",
             place.guest(),
@@ -187,13 +193,21 @@ pub fn run<D: Daemon>() -> ExitCode {
         guest: place.guest().to_owned(),
         device: place.device().to_owned(),
     });
-    match start::<D>(line, place, socket.as_deref(), &config) {
-        Ok(service) => finish(D::serve(service, config)),
+    match start::<D>(line, &settings) {
+        // The file of the socket is removed at the end.
+        Ok((service, _socket)) => finish(D::serve(service, settings.config)),
+        Err(StartError::Config(error)) => show(&error).into(),
         Err(error) => {
             log::error!("{}", explain(&error));
             error.exit().into()
         }
     }
+}
+
+/// Shown as it is, also in the journal: its lines belong under one another.
+fn show(error: &ConfigError) -> Exit {
+    eprintln!("{error}");
+    error.exit()
 }
 
 fn finish<E: ExitReason + 'static>(result: Result<(), E>) -> ExitCode {
@@ -209,24 +223,55 @@ fn finish<E: ExitReason + 'static>(result: Result<(), E>) -> ExitCode {
     }
 }
 
-type Settings<C> = (Place, Option<PathBuf>, C);
+/// What was said about the device.
+struct Settings<C> {
+    place: Place,
+    socket: Option<PathBuf>,
+    config: C,
+    table: Option<DeviceTable>,
+}
+
+impl<C> Settings<C> {
+    /// Looks at the host.
+    fn host<D: Daemon<Config = C>>(&self) -> Result<(), ConfigError> {
+        let mut problems = Problems::new();
+        D::host(&self.config, &self.place, &mut problems);
+        config::explain_problems(self.table.as_ref(), problems)
+    }
+}
 
 /// Reads and checks all that was said about the device.
 fn settings<D: Daemon>(line: &CommandLine<D::Options>) -> Result<Settings<D::Config>, ConfigError> {
     match &line.common.config {
         Some(file) => {
             let (table, config) = read_file::<D>(file, &line.common, &line.device)?;
-            let place = Place::new(&table.guest, &table.device);
-            Ok((place, table.socket, config))
+            Ok(Settings {
+                place: Place::new(&table.guest, &table.device),
+                socket: table.socket.clone(),
+                config,
+                table: Some(table),
+            })
         }
         None => {
             let mut config = D::Config::default();
             D::configure(&line.device, &mut config);
             config::check_without_file(&config)?;
             let device = line.common.device.as_deref().unwrap_or(D::TYPE);
-            Ok((Place::new(UNNAMED_GUEST, device), None, config))
+            Ok(Settings {
+                place: Place::new(UNNAMED_GUEST, device),
+                socket: None,
+                config,
+                table: None,
+            })
         }
     }
+}
+
+/// Whether a service before this one had a guest, which must go on whatever the host lacks.
+fn takes_over(record: Option<&OwnedFd>) -> bool {
+    let record = record.and_then(|fd| fd.try_clone().ok());
+    let record = record.and_then(|fd| Record::open(File::from(fd)).ok());
+    record.is_some_and(|record| record.device() != 0)
 }
 
 fn read_file<D: Daemon>(
@@ -248,10 +293,9 @@ fn read_file<D: Daemon>(
 /// the sandbox, the sandbox before the first thread.
 fn start<D: Daemon>(
     line: CommandLine<D::Options>,
-    place: Place,
-    socket: Option<&Path>,
-    config: &D::Config,
-) -> Result<Service<D::Config>, StartError> {
+    settings: &Settings<D::Config>,
+) -> Result<(Service<D::Config>, Option<SocketFile>), StartError> {
+    let place = settings.place.clone();
     let os = |what| move |source| StartError::Os { what, source };
     let common = &line.common;
     let record = common.record_fd.map(inherited_fd::take).transpose()?;
@@ -262,13 +306,21 @@ fn start<D: Daemon>(
             log::warn!("the service will not end with its keeper: {error}");
         }
     }
-    let listener = listener::listen(common, socket)?;
+    match settings.host::<D>() {
+        Err(error) if takes_over(record.as_ref()) => log::warn!("the guest goes on, but {error}"),
+        other => other?,
+    }
+    let configured = settings.socket.as_deref();
+    let listener = listener::listen(common, configured)?;
+    let socket_file =
+        listener::path_to_bind(common, configured).and_then(|path| SocketFile::of(path).ok());
     let notifier = Arc::new(Notifier::from_environment().map_err(os("NOTIFY_SOCKET"))?);
     let stop = Stop::new().map_err(os("no descriptor for the end"))?;
     let signals = Signals::install().map_err(os("cannot handle signals"))?;
     // rustix asks the kernel where its clock is, once, by a prctl that no thread may use later.
     let _ = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    let sandbox = sandbox::<D>(common, config);
+    let folder = socket_file.as_ref().and_then(SocketFile::folder);
+    let sandbox = sandbox::<D>(common, &settings.config, folder);
     let device = place.device().to_owned();
     let bus = Bus::start_held(&common.bus, place, sandbox.clone()).map_err(os("--bus"))?;
     let health = Health::default();
@@ -286,7 +338,7 @@ fn start<D: Daemon>(
     supervisor
         .start(sandbox.clone(), reread)
         .map_err(os("cannot start the supervisor thread"))?;
-    Ok(Service {
+    let service = Service {
         listener,
         record,
         stop,
@@ -297,16 +349,24 @@ fn start<D: Daemon>(
         reload,
         device_type: D::TYPE,
         version: D::PROGRAM.version,
-    })
+    };
+    Ok((service, socket_file))
 }
 
-fn sandbox<D: Daemon>(common: &CommonArgs, config: &D::Config) -> Sandbox {
+fn sandbox<D: Daemon>(
+    common: &CommonArgs,
+    config: &D::Config,
+    socket_folder: Option<&Path>,
+) -> Sandbox {
     if common.no_sandbox {
         log::warn!("runs without a sandbox, as --no-sandbox says");
         return Sandbox::off();
     }
     let mut policy = Policy::new();
     D::sandbox(config, &mut policy);
+    if let Some(folder) = socket_folder {
+        policy.remove_files(folder);
+    }
     // The folder, because editors replace a file by another one.
     if let Some(folder) = common.config.as_deref().and_then(Path::parent) {
         let here = folder.as_os_str().is_empty();

@@ -51,6 +51,7 @@ impl Role {
 pub struct Policy {
     read_only: Vec<PathBuf>,
     read_write: Vec<PathBuf>,
+    remove_files: Vec<PathBuf>,
     system_calls: BTreeMap<Role, Vec<i64>>,
     has_backend: bool,
     network: bool,
@@ -73,6 +74,12 @@ impl Policy {
     /// Allows everything below this path, device nodes included.
     pub fn read_write(&mut self, path: impl Into<PathBuf>) -> &mut Self {
         self.read_write.push(path.into());
+        self
+    }
+
+    /// Allows the thread that serves to remove files in this folder; threads of a role cannot.
+    pub(crate) fn remove_files(&mut self, folder: impl Into<PathBuf>) -> &mut Self {
+        self.remove_files.push(folder.into());
         self
     }
 

@@ -36,6 +36,7 @@ fn a_term_signal_drains_and_ends_with_0() {
         daemon.says("drains");
         assert_eq!(daemon.wait().code(), Some(0));
         daemon.says("ends in order");
+        assert!(!path.exists(), "the socket stays behind");
     }
 }
 

@@ -25,6 +25,11 @@ pub(super) fn remedy(message: &str) -> String {
         return example.to_owned();
     }
     if let Some((_, expected)) = message.rsplit_once("expected ") {
+        // A whole number it is already: then its ends are news.
+        let bounds = type_bounds(expected.trim()).filter(|_| message.starts_with("invalid value"));
+        if let Some((least, most)) = bounds {
+            return format!("a whole number from {least} to {most}");
+        }
         if let Some(text) = kind(expected.trim()) {
             return text.to_owned();
         }
@@ -57,6 +62,20 @@ fn nearest<'a>(wrong: &str, known: &[&'a str]) -> Option<&'a str> {
 /// The words in backquotes.
 fn quoted(message: &str) -> Vec<&str> {
     message.split('`').skip(1).step_by(2).collect()
+}
+
+/// The ends of a Rust type.
+fn type_bounds(expected: &str) -> Option<(i64, i64)> {
+    Some(match expected {
+        "u8" => (0, u8::MAX.into()),
+        "u16" => (0, u16::MAX.into()),
+        "u32" => (0, u32::MAX.into()),
+        "u64" | "usize" => (0, i64::MAX),
+        "i8" => (i8::MIN.into(), i8::MAX.into()),
+        "i16" => (i16::MIN.into(), i16::MAX.into()),
+        "i32" => (i32::MIN.into(), i32::MAX.into()),
+        _ => return None,
+    })
 }
 
 /// What a Rust type is for a person who writes TOML.
@@ -102,7 +121,7 @@ mod tests {
             ),
             (
                 "invalid value: integer `300`, expected u8",
-                "a whole number from 0 up",
+                "a whole number from 0 to 255",
             ),
             (
                 "invalid type: integer `1`, expected a boolean",

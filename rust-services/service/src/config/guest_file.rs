@@ -3,7 +3,9 @@
 
 use super::advice;
 use super::diagnostic::{Diagnostic, Place};
+use super::typed::typed;
 use super::{ConfigError, LONGEST_FILE, Problems, Validate, is_name};
+use crate::Exit;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -41,10 +43,12 @@ impl DeviceTable {
     /// # Errors
     /// Everything that is wrong.
     pub fn check(&self, config: &impl Validate) -> Result<(), ConfigError> {
-        check(config, |key| {
-            let span = locate(&self.spans, key);
-            Some(Place::of(self.file.clone(), &self.source, &span))
-        })
+        check(config, |key| Some(self.place(key)))
+    }
+
+    fn place(&self, key: &str) -> Place {
+        let span = locate(&self.spans, key);
+        Place::of(self.file.clone(), &self.source, &span)
     }
 }
 
@@ -53,33 +57,60 @@ pub(crate) fn check_without_file(config: &impl Validate) -> Result<(), ConfigErr
     check(config, |_| None)
 }
 
+/// Shows problems of a configuration, where the file has them if it came from one.
+pub(crate) fn explain_problems(
+    table: Option<&DeviceTable>,
+    problems: Problems,
+) -> Result<(), ConfigError> {
+    explained(problems, |key| table.map(|table| table.place(key)))
+}
+
 pub(super) fn check(
     config: &impl Validate,
     place_of: impl Fn(&str) -> Option<Place>,
 ) -> Result<(), ConfigError> {
     let mut problems = Problems::new();
     config.validate(&mut problems);
-    if problems.is_empty() {
-        return Ok(());
+    explained(problems, place_of)
+}
+
+/// Shows problems where they stand, in the order of the file.
+pub(super) fn explained(
+    problems: Problems,
+    place_of: impl Fn(&str) -> Option<Place>,
+) -> Result<(), ConfigError> {
+    let list = problems.into_list();
+    // A mistake in the file first: what the host lacks because of it may be nothing.
+    let ours = list.iter().any(|problem| problem.exit == Exit::Config);
+    let exit = list.first().map(|problem| problem.exit).filter(|_| !ours);
+    let mut faults: Vec<Diagnostic> = list
+        .into_iter()
+        .map(|problem| Diagnostic {
+            place: Some(&problem.key)
+                .filter(|key| !key.starts_with("--"))
+                .and_then(|key| place_of(key)),
+            message: if problem.key.is_empty() {
+                problem.message
+            } else {
+                format!("{}: {}", problem.key, problem.message)
+            },
+            remedy: problem.remedy,
+        })
+        .collect();
+    faults.sort_by_key(|fault| fault.place.as_ref().map(|place| (place.line, place.column)));
+    match exit {
+        _ if faults.is_empty() => Ok(()),
+        Some(exit) => Err(ConfigError::Host { faults, exit }),
+        None => Err(ConfigError::Faulty(faults)),
     }
-    let faults = problems.into_list().into_iter().map(|problem| Diagnostic {
-        place: place_of(&problem.key),
-        message: if problem.key.is_empty() {
-            problem.message
-        } else {
-            format!("{}: {}", problem.key, problem.message)
-        },
-        remedy: problem.remedy,
-    });
-    Err(ConfigError::Faulty(faults.collect()))
 }
 
 /// Reads a file and the wanted table of it. The values are not validated yet: options of the
 /// command line may replace some first; then call [`DeviceTable::check`].
 ///
 /// # Errors
-/// Everything that is wrong with the syntax, or the first thing that is wrong with the types.
-pub fn read<T: DeserializeOwned>(
+/// Everything that is wrong with the syntax, or else with the types.
+pub fn read<T: DeserializeOwned + Validate>(
     file: &Path,
     selection: Selection<'_>,
 ) -> Result<(DeviceTable, T), ConfigError> {
@@ -92,16 +123,27 @@ pub(super) fn read_source(file: &Path) -> Result<String, ConfigError> {
         file: file.to_owned(),
         source,
     };
-    let mut source = String::new();
+    let mut bytes = Vec::new();
     let handle = std::fs::File::open(file).map_err(unreadable)?;
     handle
         .take(LONGEST_FILE.saturating_add(1))
-        .read_to_string(&mut source)
+        .read_to_end(&mut bytes)
         .map_err(unreadable)?;
-    if u64::try_from(source.len()).is_ok_and(|length| length > LONGEST_FILE) {
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > LONGEST_FILE) {
         return Err(ConfigError::TooLarge(file.to_owned()));
     }
-    Ok(source)
+    String::from_utf8(bytes).map_err(|error| {
+        let good = error.utf8_error().valid_up_to();
+        let source = String::from_utf8_lossy(error.as_bytes()).into_owned();
+        // All before the wrong byte is as it was, and the byte became one character.
+        let span = good..good.saturating_add(char::REPLACEMENT_CHARACTER.len_utf8());
+        let source = &source;
+        Reporter { file, source }.fault(
+            &span,
+            "this is no UTF-8, which TOML is written in",
+            "the text again in an editor that saves UTF-8",
+        )
+    })
 }
 
 /// Makes diagnostics for one file.
@@ -178,7 +220,7 @@ impl<'a> Reporter<'a> {
     }
 }
 
-fn parse<T: DeserializeOwned>(
+fn parse<T: DeserializeOwned + Validate>(
     file: &Path,
     source: String,
     selection: Selection<'_>,
@@ -199,9 +241,11 @@ fn parse<T: DeserializeOwned>(
 
     let _ = take(&mut table, "type");
     let socket = take_socket(&reporter, &mut table)?;
-    let value = Spanned::new(device_span.clone(), DeValue::Table(table));
-    let config = T::deserialize(toml::de::ValueDeserializer::from(value))
-        .map_err(|error| ConfigError::Faulty(vec![reporter.of_toml(&error, &device_span)]))?;
+    let config = typed(&reporter, table, &device_span, "", |config: &T| {
+        let mut problems = Problems::new();
+        config.validate(&mut problems);
+        problems.into_list()
+    })?;
     let table = DeviceTable {
         guest,
         device,
@@ -378,7 +422,7 @@ fn collect_value(
     }
 }
 
-fn join(prefix: &str, name: &str) -> String {
+pub(super) fn join(prefix: &str, name: &str) -> String {
     if prefix.is_empty() {
         name.to_owned()
     } else {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a device finds wrong with its configuration, by the name of the key.
 
+use crate::Exit;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
@@ -8,12 +9,15 @@ use std::ops::RangeInclusive;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// The key within the device's table: names and array indices joined by dots, such as
-    /// `streams.0.channels`; empty for the table itself.
+    /// `streams.0.channels`; empty for the table itself; an option such as `--input` where the
+    /// value came from the command line.
     pub key: String,
     /// What is wrong: "11 channels are more than a stream can have".
     pub message: String,
     /// What to write: "a number from 1 to 8".
     pub remedy: String,
+    /// How the service ends because of it: [`Exit::Config`] unless the host is the cause.
+    pub exit: Exit,
 }
 
 /// All that is wrong, so that a person corrects it in one go.
@@ -36,10 +40,22 @@ impl Problems {
         message: impl Into<String>,
         remedy: impl Into<String>,
     ) {
+        self.lacking(Exit::Config, key, message, remedy);
+    }
+
+    /// Notes a problem of the host: what is configured is not there, or cannot be used.
+    pub fn lacking(
+        &mut self,
+        exit: Exit,
+        key: impl Into<String>,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
         self.list.push(Problem {
             key: key.into(),
             message: message.into(),
             remedy: remedy.into(),
+            exit,
         });
     }
 
@@ -56,6 +72,19 @@ impl Problems {
                 key,
                 format!("{value} is out of range"),
                 format!("a number from {least} to {most}"),
+            );
+        }
+    }
+
+    /// Notes a problem unless a list has so many `entries`.
+    pub fn length(&mut self, key: impl Into<String>, entries: usize, range: RangeInclusive<usize>) {
+        if !range.contains(&entries) {
+            let (least, most) = range.into_inner();
+            let entry = if entries == 1 { "entry" } else { "entries" };
+            self.add(
+                key,
+                format!("this list has {entries} {entry}"),
+                format!("a list of {least} to {most}"),
             );
         }
     }
@@ -137,5 +166,17 @@ mod tests {
         assert_eq!(keys, ["streams.1.channels", "streams.1"]);
         assert_eq!(found[0].message, "0 is out of range");
         assert_eq!(found[0].remedy, "a number from 1 to 8");
+    }
+
+    #[test]
+    fn a_list_that_is_too_short_is_told_its_length_and_not_a_value() {
+        let mut problems = Problems::new();
+        problems.length("positions", 1, 2..=18);
+        problems.length("rates", 2, 2..=18);
+        let found = problems.into_list();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].message, "this list has 1 entry");
+        assert_eq!(found[0].remedy, "a list of 2 to 18");
+        assert_eq!(found[0].exit, Exit::Config);
     }
 }

@@ -4,14 +4,12 @@
 use super::guest_file::{
     Reporter, check, collect_spans, guest_name, locate, read_source, shape, take, take_socket,
 };
+use super::typed::typed;
 use super::{ConfigError, Diagnostic, Validate};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use toml::Spanned;
-use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 /// A device as far as the manager knows it: the rest belongs to its service.
 #[derive(Debug, Clone, PartialEq)]
@@ -82,7 +80,7 @@ impl GuestFile {
 /// are not validated: call [`GuestFile::check`].
 ///
 /// # Errors
-/// Everything that is wrong with the syntax, or the first thing that is wrong with the types.
+/// Everything that is wrong with the syntax, or else with the types.
 pub fn read_guest<T: DeserializeOwned + Default>(
     file: &Path,
 ) -> Result<(GuestFile, T), ConfigError> {
@@ -109,7 +107,8 @@ pub fn parse_guest<T: DeserializeOwned + Default>(
         Some((table, span)) => {
             collect_spans(&table, "guest", &mut spans);
             spans.insert("guest".to_owned(), span.clone());
-            deserialize(&reporter, table, &span)?
+            // The manager's own check comes later and knows all of the file.
+            typed(&reporter, table, &span, "guest", |_| Vec::new())?
         }
     };
     let mut entries = Vec::new();
@@ -117,13 +116,13 @@ pub fn parse_guest<T: DeserializeOwned + Default>(
         let (mut table, device_type, _) = shape(&reporter, &key, value, "snd")?;
         let path = format!("devices.{}", key.get_ref());
         collect_spans(&table, &path, &mut spans);
-        spans.insert(path, key.span());
+        spans.insert(path.clone(), key.span());
         let _ = take(&mut table, "type");
         entries.push(DeviceEntry {
             name: key.get_ref().to_string(),
             device_type,
             socket: take_socket(&reporter, &mut table)?,
-            options: deserialize(&reporter, table, &key.span())?,
+            options: typed(&reporter, table, &key.span(), &path, |_| Vec::new())?,
         });
     }
     entries.sort_by(|a, b| a.name.cmp(&b.name));
@@ -137,20 +136,11 @@ pub fn parse_guest<T: DeserializeOwned + Default>(
     Ok((whole, guest))
 }
 
-fn deserialize<T: for<'de> Deserialize<'de>>(
-    reporter: &Reporter<'_>,
-    table: DeTable<'_>,
-    span: &Range<usize>,
-) -> Result<T, ConfigError> {
-    let value = Spanned::new(span.clone(), DeValue::Table(table));
-    T::deserialize(ValueDeserializer::from(value))
-        .map_err(|error| ConfigError::Faulty(vec![reporter.of_toml(&error, span)]))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::Problems;
+    use serde::Deserialize;
 
     #[derive(Debug, Default, Deserialize)]
     #[serde(deny_unknown_fields)]

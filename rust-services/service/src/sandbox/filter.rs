@@ -41,6 +41,11 @@ impl Filters {
             merge(&mut union, &rules);
             roles.insert(role, program(rules, otherwise(role))?);
         }
+        if !policy.remove_files.is_empty() {
+            for number in syscalls::REMOVING {
+                union.insert(number, Vec::new());
+            }
+        }
         let base_count = union.len();
         let refused = SeccompAction::Errno(errno(libc::EPERM));
         let absent = SeccompAction::Errno(errno(libc::ENOSYS));

@@ -3,8 +3,8 @@
 
 use super::{Measure, Policy};
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, LandlockStatus, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, BitFlags, LandlockStatus, PathBeneath, PathFd, Ruleset,
+    RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
 use std::path::{Path, PathBuf};
 
@@ -32,13 +32,24 @@ fn apply(policy: &Policy) -> Result<(landlock::RestrictionStatus, usize), Rulese
     let mut created = rules.create()?;
     let always = ALWAYS_READ.iter().map(PathBuf::from).collect::<Vec<_>>();
     let mut count: usize = 0;
-    for path in always.iter().chain(&policy.read_only) {
-        let (next, added) = allow(created, path, false)?;
-        created = next;
-        count = count.saturating_add(added);
-    }
-    for path in &policy.read_write {
-        let (next, added) = allow(created, path, true)?;
+    let read = AccessFs::from_read(NEWEST);
+    let reading = always.iter().chain(&policy.read_only);
+    let rules = reading
+        .map(|path| (path, read))
+        .chain(
+            policy
+                .read_write
+                .iter()
+                .map(|path| (path, AccessFs::from_all(NEWEST))),
+        )
+        .chain(
+            policy
+                .remove_files
+                .iter()
+                .map(|path| (path, AccessFs::RemoveFile.into())),
+        );
+    for (path, access) in rules {
+        let (next, added) = allow(created, path, access)?;
         created = next;
         count = count.saturating_add(added);
     }
@@ -48,17 +59,12 @@ fn apply(policy: &Policy) -> Result<(landlock::RestrictionStatus, usize), Rulese
 fn allow(
     created: RulesetCreated,
     path: &Path,
-    write: bool,
+    access: BitFlags<AccessFs>,
 ) -> Result<(RulesetCreated, usize), RulesetError> {
     // A path that is not there needs no rule.
     let Ok(descriptor) = PathFd::new(path) else {
         log::debug!("{} is not there and so stays out of reach", path.display());
         return Ok((created, 0));
-    };
-    let access = if write {
-        AccessFs::from_all(NEWEST)
-    } else {
-        AccessFs::from_read(NEWEST)
     };
     let access = if path.is_dir() {
         access

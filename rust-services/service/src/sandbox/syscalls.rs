@@ -207,6 +207,13 @@ const BUS: &[Allowed] = &[
     always(libc::SYS_uname),
 ];
 
+/// What removes a file; which one the C library takes depends on the processor.
+#[cfg(target_arch = "x86_64")]
+pub(super) const REMOVING: [i64; 2] = [libc::SYS_unlink, libc::SYS_unlinkat];
+/// What removes a file.
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) const REMOVING: [i64; 1] = [libc::SYS_unlinkat];
+
 /// What media libraries do: open devices and files, load plugins, talk to servers.
 const BACKEND: &[Allowed] = &[
     always(libc::SYS_mmap),

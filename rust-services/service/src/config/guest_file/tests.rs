@@ -145,12 +145,12 @@ fn every_fault_has_a_place_and_a_remedy() {
         (
             "[devices.a]\ntype = \"snd\"\nrate = \"fast\"\n",
             "ivi.toml:3:8",
-            "a whole number from 0 up",
+            "44100 or 48000",
         ),
         (
             "[devices.a]\ntype = \"snd\"\nrate = -1\n",
             "ivi.toml:3:8",
-            "a whole number from 0",
+            "44100 or 48000",
         ),
         (
             "[devices.a]\ntype = \"snd\"\nrate = \n",
@@ -241,8 +241,124 @@ fn a_file_that_cannot_be_read_is_no_input_and_a_huge_one_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let read = |name: &str| read::<Sound>(&folder.path().join(name), SOUND).unwrap_err();
     assert_eq!(read("ivi.toml").exit(), Exit::NoInput);
+    std::fs::create_dir(folder.path().join("folder.toml")).unwrap();
+    let error = read("folder.toml");
+    assert_eq!(error.exit(), Exit::NoInput);
+    assert!(error.to_string().contains("directory"), "{error}");
     std::fs::write(folder.path().join("big.toml"), "#".repeat(1024 * 1024 + 1)).unwrap();
     assert!(matches!(read("big.toml"), ConfigError::TooLarge(_)));
     std::fs::write(folder.path().join("b c.toml"), "").unwrap();
     assert!(read("b c.toml").to_string().contains("such as ivi.toml"));
+}
+
+/// Line, column and remedy of every fault.
+fn faults(source: &str) -> Vec<(usize, usize, String)> {
+    let Err(ConfigError::Faulty(faults)) = parsed(source, SOUND) else {
+        panic!("{source} has no faults");
+    };
+    faults
+        .into_iter()
+        .map(|fault| {
+            let place = fault.place.unwrap();
+            (place.line, place.column, fault.remedy)
+        })
+        .collect()
+}
+
+#[test]
+fn all_values_of_a_wrong_type_are_shown_at_once_in_the_order_of_the_file() {
+    let found = faults(
+        "[devices.a]\ntype = \"snd\"\nsteams = 1\nrate = true\n\
+         [[devices.a.streams]]\nrole = 7\nchannels = \"two\"\n\
+         [[devices.a.streams]]\nchannels = 900\n\
+         [[devices.a.streams]]\nrole = \"Navigation\"\n",
+    );
+    let places: Vec<_> = found
+        .iter()
+        .map(|(line, column, _)| (*line, *column))
+        .collect();
+    assert_eq!(places, [(3, 1), (4, 8), (6, 8), (7, 12), (9, 12), (10, 1)]);
+    assert_eq!(found[0].2, "streams (nearest to steams)");
+    assert_eq!(found[4].2, "a whole number from 1 to 8");
+    assert_eq!(found[5].2, "channels = …");
+}
+
+#[test]
+fn a_value_of_a_wrong_type_is_named_by_its_key() {
+    let text = fault("[devices.a]\ntype = \"snd\"\nstreams = [{ channels = true }]\n");
+    assert!(
+        text.starts_with("error: streams.0.channels: invalid type"),
+        "{text}"
+    );
+    assert!(text.contains("ivi.toml:3:25"), "{text}");
+}
+
+#[test]
+fn what_a_table_has_too_much_is_underlined_and_not_the_whole_table() {
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(try_from = "Written")]
+    struct Narrow;
+    #[derive(serde::Deserialize)]
+    struct Written {
+        #[serde(default)]
+        wide: bool,
+    }
+    impl TryFrom<Written> for Narrow {
+        type Error = String;
+        fn try_from(written: Written) -> Result<Self, String> {
+            match written.wide {
+                true => Err("unknown field `wide`, there are no fields".to_owned()),
+                false => Ok(Self),
+            }
+        }
+    }
+    #[derive(Debug, serde::Deserialize)]
+    struct Way {
+        #[serde(rename = "lane")]
+        _lane: Narrow,
+    }
+    impl Validate for Way {
+        fn validate(&self, _problems: &mut Problems) {}
+    }
+    let source = "[devices.a]\ntype = \"snd\"\n[devices.a.lane]\nwide = true\n";
+    let text = parse::<Way>(Path::new("/etc/ivi.toml"), source.to_owned(), SOUND)
+        .unwrap_err()
+        .to_string();
+    assert!(text.contains("ivi.toml:4:1\n"), "{text}");
+}
+
+#[test]
+fn a_file_that_is_no_utf_8_is_shown_with_the_line_of_the_first_wrong_byte() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ivi.toml");
+    std::fs::write(&file, b"[devices.a]\ntype = \"snd\"\n# f\xfcr\n").unwrap();
+    let error = read::<Sound>(&file, SOUND).unwrap_err();
+    assert_eq!(error.exit(), Exit::Config);
+    let text = error.to_string();
+    assert!(
+        text.contains("ivi.toml:3:4") && text.contains("UTF-8"),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_the_host_lacks_ends_with_its_own_code_and_a_mistake_in_the_file_goes_before_it() {
+    let source = "[devices.a]\ntype = \"snd\"\nrate = 48000\n";
+    let (table, _) = parsed(source, SOUND).unwrap();
+    let mut problems = Problems::new();
+    problems.lacking(Exit::CannotCreate, "rate", "no folder", "a folder");
+    let error = explain_problems(Some(&table), problems).unwrap_err();
+    assert_eq!(error.exit(), Exit::CannotCreate);
+    assert!(error.to_string().contains("ivi.toml:3:8"), "{error}");
+    let mut problems = Problems::new();
+    problems.lacking(Exit::NoInput, "--input", "there is no file a", "a file");
+    problems.add("rate", "wrong", "right");
+    let error = explain_problems(Some(&table), problems).unwrap_err();
+    assert_eq!(error.exit(), Exit::Config);
+    let text = error.to_string();
+    assert!(
+        text.starts_with("error: --input: there is no file a\n  = write: a file"),
+        "{text}"
+    );
+    assert!(explain_problems(None, Problems::new()).is_ok());
 }
