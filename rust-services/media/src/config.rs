@@ -64,7 +64,7 @@ impl Default for Config {
                 .map(str::to_owned)
                 .into(),
             rates: vec![30, 60, 25, 15, 10, 5],
-            max_sessions: 16,
+            max_sessions: 128,
             max_pixel_rate: 1920 * 1080 * 60,
             priority: 0,
         }
@@ -115,7 +115,7 @@ impl Validate for Config {
         for rate in &self.rates {
             problems.range("rates", rate, 1..=MOST_RATE);
         }
-        problems.range("max_sessions", &self.max_sessions, 1..=256);
+        problems.range("max_sessions", &self.max_sessions, 1..=1024);
         problems.range("priority", &self.priority, 0..=99);
         problems.require(
             !self.card.is_empty() && self.card.len() < 32,

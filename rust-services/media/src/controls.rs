@@ -140,6 +140,13 @@ impl Spec {
     }
 }
 
+/// Whether the place of a control that cannot be is told.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Wrong {
+    Told,
+    Kept,
+}
+
 /// Which class a control is of.
 fn class_of(id: u32) -> u32 {
     id & 0x0fff_0000
@@ -318,6 +325,9 @@ impl Controls {
     #[must_use]
     pub fn event(&self, id: u32, changes: u32) -> Option<Event> {
         let (at, spec) = self.find(id).ok()?;
+        if spec.kind == Kind::Class {
+            return None;
+        }
         let (minimum, maximum, step) = spec.range();
         let change = CtrlChange {
             changes,
@@ -336,22 +346,11 @@ impl Controls {
     /// G_EXT_CTRLS.
     #[must_use]
     pub fn get_all(&self, input: Input<'_>) -> Answer {
-        self.with_list(input, |head, list| {
+        self.with_list(input, Wrong::Told, |head, list| {
             let default = head.which == WHICH_DEFAULT;
-            for (at, control) in list.iter_mut().enumerate() {
-                control.value = self
-                    .read(control.id, default)
-                    .map_err(|error| {
-                        (
-                            error,
-                            if error == Errno::ACCESS {
-                                at
-                            } else {
-                                usize::MAX
-                            },
-                        )
-                    })?
-                    .into();
+            for control in list {
+                let value = self.read(control.id, default);
+                control.value = value.map_err(|error| (error, usize::MAX))?.into();
             }
             Ok(())
         })
@@ -361,7 +360,8 @@ impl Controls {
     #[must_use]
     pub fn set_all(&mut self, input: Input<'_>, mut changed: impl FnMut(&Self, u32)) -> Answer {
         let mut stored = Vec::new();
-        let answer = self.with_list(input, |head, list| {
+        // Which one is wrong is for TRY to tell.
+        let answer = self.with_list(input, Wrong::Kept, |head, list| {
             if head.which == WHICH_DEFAULT {
                 return Err((Errno::INVAL, usize::MAX));
             }
@@ -370,7 +370,6 @@ impl Controls {
                     control.value = spec.admit(control.value)?.into();
                     Ok((at, control.id, spec.admit(control.value)?))
                 });
-                // Which one is wrong is for TRY to tell.
                 stored.push(set.map_err(|error| (error, usize::MAX))?);
             }
             Ok(())
@@ -388,7 +387,7 @@ impl Controls {
     /// TRY_EXT_CTRLS.
     #[must_use]
     pub fn try_all(&self, input: Input<'_>) -> Answer {
-        self.with_list(input, |head, list| {
+        self.with_list(input, Wrong::Told, |head, list| {
             if head.which == WHICH_DEFAULT {
                 return Err((Errno::INVAL, usize::MAX));
             }
@@ -407,6 +406,7 @@ impl Controls {
     fn with_list(
         &self,
         mut input: Input<'_>,
+        wrong: Wrong,
         run: impl FnOnce(&ExtControls, &mut [ExtControl]) -> Result<(), (Errno, usize)>,
     ) -> Answer {
         let mut head: ExtControls = match input.take() {
@@ -427,7 +427,9 @@ impl Controls {
             .and_then(|()| run(&head, &mut list));
         let error = result.err();
         head.error_idx = match error {
-            Some((_, at)) if at < count => u32::try_from(at).unwrap_or(head.count),
+            Some((_, at)) if at < count && wrong == Wrong::Told => {
+                u32::try_from(at).unwrap_or(head.count)
+            }
             _ => head.count,
         };
         let answer = list

@@ -337,7 +337,7 @@ impl CommandHandler {
         };
         for session in sessions {
             self.statistics.lost(session);
-            self.outbox.error(session, Errno::IO);
+            self.outbox.error(session, Errno::CONNRESET);
         }
         let used = count
             .saturating_mul(size_of::<Session>())

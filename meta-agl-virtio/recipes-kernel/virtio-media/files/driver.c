@@ -228,7 +228,7 @@ static int virtio_media_restore(struct virtio_device *vdev)
 #endif
 
 static const struct virtio_device_id virtio_media_ids[] = {
-	{ VIRTIO_ID_MEDIA, VIRTIO_DEV_ANY_ID },
+	{ VIRTIO_MEDIA_NUMBER, VIRTIO_DEV_ANY_ID },
 	{ 0 },
 };
 MODULE_DEVICE_TABLE(virtio, virtio_media_ids);

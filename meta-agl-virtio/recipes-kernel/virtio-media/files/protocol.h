@@ -5,9 +5,15 @@
 
 #include <linux/types.h>
 #include <linux/videodev2.h>
+#include <linux/virtio_ids.h>
 
 #ifndef VIRTIO_ID_MEDIA
 #define VIRTIO_ID_MEDIA 48
+#endif
+
+/* A test whose VMM knows no such device says another number. */
+#ifndef VIRTIO_MEDIA_NUMBER
+#define VIRTIO_MEDIA_NUMBER VIRTIO_ID_MEDIA
 #endif
 
 struct virtio_media_config {

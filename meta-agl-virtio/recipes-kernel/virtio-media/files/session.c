@@ -130,18 +130,19 @@ static __poll_t virtio_media_poll_codec(struct virtio_media_session *session,
 static __poll_t virtio_media_poll(struct file *file, poll_table *wait)
 {
 	struct virtio_media_session *session = virtio_media_session(file);
-	__poll_t wanted = poll_requested_events(wait), found = 0;
+	__poll_t found = 0;
 
+	/* All that may ever be waited for is, from the first call on. */
 	poll_wait(file, &session->fh.wait, wait);
 	if (v4l2_event_pending(&session->fh))
 		found = EPOLLPRI;
-	if (!video_is_registered(&session->media->video))
-		return found | EPOLLERR | EPOLLHUP;
-	if (!(wanted & (EPOLLIN | EPOLLRDNORM | EPOLLOUT | EPOLLWRNORM)))
-		return found;
 	if (session->output)
-		return found | virtio_media_poll_codec(session, file, wait);
-	return found | vb2_core_poll(&session->capture->vb2, file, wait);
+		found |= virtio_media_poll_codec(session, file, wait);
+	else
+		found |= vb2_core_poll(&session->capture->vb2, file, wait);
+	if (!video_is_registered(&session->media->video))
+		found |= EPOLLERR | EPOLLHUP;
+	return found;
 }
 
 /* Capture buffers of a codec lie above this, as with other codecs of Linux. */

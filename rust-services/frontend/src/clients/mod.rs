@@ -3,6 +3,7 @@
 //! from the specification alone and shares nothing with the service that it speaks to, so that
 //! the two check each other.
 pub mod can;
+pub mod media;
 pub mod rpmb;
 pub mod scmi;
 pub mod snd;

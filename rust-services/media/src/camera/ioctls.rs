@@ -273,6 +273,5 @@ fn told_parm(mode: Mode) -> CaptureParm {
     parm.type_ = BufType::Capture.code();
     parm.capability = TIME_PER_FRAME;
     parm.interval = mode.interval.fraction();
-    parm.read_buffers = LEAST_BUFFERS;
     parm
 }

@@ -1,0 +1,401 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The service as a process, driven over vhost-user: by good drivers, by hostile ones, and through
+//! its own death.
+
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "in a test, a panic is the verdict"
+)]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use agl_virtio_media::camera::modes::{Interval, Mode, PixelFormat};
+use agl_virtio_media::camera::picture::{Look, Picture};
+use agl_virtio_media::v4l2::control::Control;
+use agl_virtio_media::v4l2::{Buffer, Format, PixFormat, RequestBuffers};
+use frontend::Deadline;
+use frontend::clients::media::{COMMANDS, MediaClient};
+use frontend::hostile::{Attack, Request, endure};
+use frontend::memory::Buffer as GuestBuffer;
+use frontend::service_under_test::{Launch, ServiceUnderTest};
+use rustix::io::Errno;
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
+
+const G_FMT: u32 = 4;
+const S_FMT: u32 = 5;
+const REQBUFS: u32 = 8;
+const QBUF: u32 = 15;
+const STREAMON: u32 = 18;
+const STREAMOFF: u32 = 19;
+const G_CTRL: u32 = 27;
+const S_CTRL: u32 = 28;
+const HFLIP: u32 = 0x98_0914;
+const SIZE: u32 = 320 * 240 * 3 / 2;
+
+fn launch(directory: &Path) -> Launch {
+    Launch::new(
+        env!("CARGO_BIN_EXE_agl-virtio-media"),
+        directory.join("socket"),
+    )
+    .args(["--log", "error", "--bus", "none"])
+}
+
+/// The keeper beside our service; built where it is not there, because only this service's tests
+/// were asked for.
+fn keeper() -> PathBuf {
+    let service = Path::new(env!("CARGO_BIN_EXE_agl-virtio-media"));
+    let keeper = service.with_file_name("agl-virtio-keeper");
+    if !keeper.exists() {
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--quiet", "--package", "agl-virtio-keeper"]);
+        if service.parent().unwrap().ends_with("release") {
+            build.arg("--release");
+        }
+        assert!(
+            build.status().unwrap().success(),
+            "the keeper does not build"
+        );
+    }
+    keeper
+}
+
+/// A driver that speaks V4L2.
+struct Driver(MediaClient);
+
+impl Driver {
+    fn new(service: &ServiceUnderTest) -> Self {
+        let stream = service.connect(Deadline::patient()).unwrap();
+        Self(MediaClient::start(stream, &MediaClient::options(), 16).unwrap())
+    }
+
+    fn command(&mut self, words: &[u32], payload: &[u8], room: usize) -> (u32, Vec<u8>) {
+        let mut bytes = words.as_bytes().to_vec();
+        bytes.extend_from_slice(payload);
+        let answer = self.0.exchange(&bytes, 8 + room as u32).unwrap();
+        let status = u32::from_le_bytes(answer[..4].try_into().unwrap());
+        (status, answer[8..].to_vec())
+    }
+
+    fn open(&mut self) -> Result<u32, u32> {
+        match self.command(&[1, 0], &[], 8) {
+            (0, answer) => Ok(u32::from_le_bytes(answer[..4].try_into().unwrap())),
+            (status, _) => Err(status),
+        }
+    }
+
+    fn close(&mut self, session: u32) {
+        let bytes = [2, 0, session, 0];
+        assert_eq!(self.0.exchange(bytes.as_bytes(), 0).unwrap(), b"");
+    }
+
+    /// An ioctl that changes its payload.
+    fn ioctl<T: IntoBytes + FromBytes + Immutable>(
+        &mut self,
+        session: u32,
+        number: u32,
+        value: &mut T,
+    ) -> u32 {
+        let (status, answer) = self.command(
+            &[3, 0, session, number],
+            value.as_bytes(),
+            size_of_val(value),
+        );
+        if status == 0 {
+            *value = T::read_from_bytes(&answer).unwrap();
+        }
+        status
+    }
+
+    fn word(&mut self, session: u32, number: u32, word: u32) -> u32 {
+        self.command(&[3, 0, session, number], word.as_bytes(), 0).0
+    }
+
+    fn format(&mut self, session: u32) -> PixFormat {
+        let mut format = Format::single(&PixFormat::default());
+        assert_eq!(self.ioctl(session, G_FMT, &mut format), 0);
+        format.pix()
+    }
+
+    /// Chooses the small format and asks for so many buffers.
+    fn prepare(&mut self, session: u32, count: u32) {
+        let mut format = Format::single(&PixFormat {
+            width: 320,
+            height: 240,
+            pixelformat: u32::from_le_bytes(*b"NV12"),
+            ..PixFormat::default()
+        });
+        assert_eq!(self.ioctl(session, S_FMT, &mut format), 0);
+        assert_eq!(format.pix().sizeimage, SIZE);
+        let mut request = RequestBuffers::new_zeroed();
+        (request.count, request.type_, request.memory) = (count, 1, 2);
+        assert_eq!(self.ioctl(session, REQBUFS, &mut request), 0);
+        assert_eq!(request.count, count);
+    }
+
+    fn pages(&mut self) -> GuestBuffer {
+        let memory = self.0.guest_mut().memory();
+        let pages = memory.alloc(SIZE, 4096).unwrap();
+        memory.fill(pages.addr, SIZE, 0xee).unwrap();
+        pages
+    }
+
+    /// Queues pages as a buffer; they are told in two runs.
+    fn queue(&mut self, session: u32, index: u32, pages: &GuestBuffer) -> u32 {
+        let mut buffer = Buffer::new_zeroed();
+        (buffer.index, buffer.type_, buffer.memory) = (index, 1, 2);
+        (buffer.length, buffer.m) = (SIZE, 0x1234_5678);
+        let mut payload = buffer.as_bytes().to_vec();
+        for (start, len) in [(pages.addr, 4096), (pages.addr + 4096, SIZE - 4096)] {
+            payload.extend_from_slice(start.as_bytes());
+            payload.extend_from_slice([len, 0].as_bytes());
+        }
+        let (status, answer) = self.command(&[3, 0, session, QBUF], &payload, 88);
+        if status == 0 {
+            let told = Buffer::read_from_bytes(&answer).unwrap();
+            assert_eq!(told.m, 0x1234_5678, "the pointer comes back as it was");
+        }
+        status
+    }
+
+    /// The next event: its code, its session, and the rest.
+    fn event(&mut self) -> (u32, u32, Vec<u8>) {
+        let bytes = self.0.event().unwrap();
+        let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+        (word(0), word(4), bytes[8..].to_vec())
+    }
+}
+
+/// The number that a picture shows, if it is that picture to the byte.
+fn number(bytes: &[u8]) -> Option<u64> {
+    let row = &bytes[238 * 320..];
+    let shown = (0..32).fold(0, |number, bit| {
+        number << 1 | u64::from(row[bit * 10 + 5] > 90)
+    });
+    let mode = Mode {
+        format: PixelFormat::Nv12,
+        width: 320,
+        height: 240,
+        interval: Interval::per_second(30),
+    };
+    let mut picture = Picture::new(mode);
+    picture.draw(shown, Look::default());
+    let mut at = 0;
+    while at < bytes.len() {
+        let run = picture.run_at(at);
+        if bytes[at..at + run.len()] != *run {
+            return None;
+        }
+        at += run.len();
+    }
+    Some(shown)
+}
+
+#[test]
+fn a_driver_gets_one_picture_after_the_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let service = launch(directory.path()).start().unwrap();
+    let mut driver = Driver::new(&service);
+    let session = driver.open().unwrap();
+    driver.prepare(session, 3);
+    let pages: Vec<_> = (0..3).map(|_| driver.pages()).collect();
+    for (index, pages) in pages.iter().enumerate() {
+        assert_eq!(driver.queue(session, index as u32, pages), 0);
+    }
+    let twice = driver.queue(session, 0, &pages[0]);
+    assert_eq!(twice, Errno::INVAL.raw_os_error() as u32);
+    assert_eq!(driver.word(session, STREAMON, 1), 0);
+    let mut last = None;
+    for index in 0..3 {
+        let (code, of, rest) = driver.event();
+        assert_eq!((code, of), (1, session));
+        let (buffer, _) = Buffer::read_from_prefix(&rest).unwrap();
+        assert_eq!((buffer.index, buffer.bytesused, buffer.m), (index, SIZE, 0));
+        let memory = driver.0.guest_mut().memory();
+        let bytes = memory.bytes(pages[index as usize].addr, SIZE).unwrap();
+        let shown = number(&bytes).expect("the picture is right to the byte");
+        assert!(last.is_none_or(|last| last < shown), "{last:?}, {shown}");
+        last = Some(shown);
+    }
+    driver.close(session);
+}
+
+#[test]
+fn pages_that_were_taken_back_are_not_touched() {
+    let directory = tempfile::tempdir().unwrap();
+    let service = launch(directory.path()).start().unwrap();
+    for end in ["streamoff", "close"] {
+        let mut driver = Driver::new(&service);
+        let session = driver.open().unwrap();
+        driver.prepare(session, 2);
+        let pages: Vec<_> = (0..2).map(|_| driver.pages()).collect();
+        assert_eq!(driver.queue(session, 0, &pages[0]), 0);
+        assert_eq!(driver.word(session, STREAMON, 1), 0);
+        assert_eq!(driver.event().0, 1);
+        assert_eq!(driver.queue(session, 1, &pages[1]), 0);
+        if end == "close" {
+            driver.close(session);
+        } else {
+            assert_eq!(driver.word(session, STREAMOFF, 1), 0);
+        }
+        let memory = driver.0.guest_mut().memory();
+        for pages in &pages {
+            memory.fill(pages.addr, SIZE, 0x5a).unwrap();
+        }
+        // Another session streams on, so that time passes for the camera.
+        if end == "streamoff" {
+            driver.close(session);
+        }
+        let other = driver.open().unwrap();
+        driver.prepare(other, 2);
+        let more = driver.pages();
+        assert_eq!(driver.queue(other, 0, &more), 0);
+        assert_eq!(driver.word(other, STREAMON, 1), 0);
+        assert_eq!(driver.event().1, other);
+        let memory = driver.0.guest_mut().memory();
+        for pages in &pages {
+            let bytes = memory.bytes(pages.addr, SIZE).unwrap();
+            assert!(bytes.iter().all(|byte| *byte == 0x5a), "{end}");
+        }
+    }
+}
+
+#[test]
+fn what_the_specification_replaces_is_not_answered() {
+    let directory = tempfile::tempdir().unwrap();
+    let service = launch(directory.path()).start().unwrap();
+    let mut driver = Driver::new(&service);
+    let session = driver.open().unwrap();
+    for number in [0, 17, 61, 62, 70, 89, 104, 192, u32::MAX] {
+        let (status, _) = driver.command(&[3, 0, session, number], &[0; 256], 256);
+        assert_eq!(status, Errno::NOTTY.raw_os_error() as u32, "{number}");
+    }
+}
+
+#[test]
+fn scraps_of_every_command_are_answered_and_the_camera_works_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let service = launch(directory.path()).start().unwrap();
+    let pid = service.service_pid();
+    let mut driver = Driver::new(&service);
+    let session = driver.open().unwrap();
+    for number in 0..=104 {
+        for (len, fill) in [(0, 0), (4, 1), (19, 1), (88, 0xff), (400, 0xff), (400, 2)] {
+            let payload = vec![fill; len];
+            driver.command(&[3, 0, session, number], &payload, 300);
+            driver.command(&[3, 0, session, number], &payload, 0);
+        }
+    }
+    for words in [[9, 0], [0, 0], [4, 0], [5, 0], [3, 0]] {
+        assert_ne!(driver.command(&words, &[], 16).0, 0);
+    }
+    let unknown = driver.command(&[3, 0, 999, G_FMT], &[0; 208], 208).0;
+    assert_eq!(unknown, Errno::NODEV.raw_os_error() as u32);
+    driver.close(session);
+    let session = driver.open().unwrap();
+    assert_eq!(driver.format(session).field, 1);
+    assert_eq!(service.service_pid(), pid, "the service never died");
+}
+
+#[test]
+fn a_buffer_outside_of_guest_memory_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let service = launch(directory.path()).start().unwrap();
+    let mut driver = Driver::new(&service);
+    let session = driver.open().unwrap();
+    driver.prepare(session, 2);
+    let addr = driver.0.guest_mut().memory().address_in_gap();
+    let nowhere = GuestBuffer { addr, len: SIZE };
+    let status = driver.queue(session, 0, &nowhere);
+    assert_eq!(status, Errno::FAULT.raw_os_error() as u32);
+    let pages = driver.pages();
+    assert_eq!(driver.queue(session, 0, &pages), 0);
+}
+
+#[test]
+fn sessions_are_bounded_and_one_at_a_time_has_the_pictures() {
+    let directory = tempfile::tempdir().unwrap();
+    let service = launch(directory.path()).start().unwrap();
+    let mut driver = Driver::new(&service);
+    let sessions: Vec<_> = (0..128).map(|_| driver.open().unwrap()).collect();
+    let busy = Errno::BUSY.raw_os_error() as u32;
+    assert_eq!(driver.open(), Err(busy));
+    driver.prepare(sessions[0], 2);
+    let mut request = RequestBuffers::new_zeroed();
+    (request.count, request.type_, request.memory) = (2, 1, 2);
+    assert_eq!(driver.ioctl(sessions[1], REQBUFS, &mut request), busy);
+    driver.close(sessions[0]);
+    assert_eq!(driver.ioctl(sessions[1], REQBUFS, &mut request), 0);
+    let again = driver.open().unwrap();
+    assert!(!sessions.contains(&again), "no number is given twice");
+}
+
+#[test]
+fn every_attack_is_endured_and_the_device_answers_after_a_reset() {
+    let directory = tempfile::tempdir().unwrap();
+    let service = launch(directory.path()).start().unwrap();
+    let pid = service.service_pid();
+    for attack in Attack::ALL {
+        let honest = Request {
+            readable: [1_u32, 0].as_bytes().to_vec(),
+            writable: 16,
+        };
+        let mut driver = Driver::new(&service);
+        let guest = driver.0.guest_mut();
+        match endure(guest, COMMANDS, *attack, &honest, Deadline::patient()) {
+            Ok(_) => {}
+            Err(error) if *attack == Attack::SameHeadTwice && error.misbehaviour().is_some() => {}
+            Err(error) => panic!("{attack:?}: {error}"),
+        }
+        drop(driver);
+        let mut driver = Driver::new(&service);
+        let session = driver.open().unwrap();
+        assert_eq!(driver.format(session).field, 1, "{attack:?}");
+    }
+    assert_eq!(service.service_pid(), pid, "the service never died");
+}
+
+#[test]
+fn after_a_death_sessions_are_told_and_settings_are_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let service = launch(directory.path())
+        .below_keeper(keeper())
+        .start()
+        .unwrap();
+    let mut driver = Driver::new(&service);
+    for _ in 0..3 {
+        let pid = service.wait_service_pid(None, Deadline::patient()).unwrap();
+        let session = driver.open().unwrap();
+        driver.prepare(session, 2);
+        let mut flip = Control {
+            id: HFLIP,
+            value: 1,
+        };
+        assert_eq!(driver.ioctl(session, S_CTRL, &mut flip), 0);
+        let pages = driver.pages();
+        assert_eq!(driver.queue(session, 0, &pages), 0);
+        assert_eq!(service.kill_service().unwrap(), pid);
+        service
+            .wait_service_pid(Some(pid), Deadline::patient())
+            .unwrap();
+        let (code, of, rest) = driver.event();
+        assert_eq!((code, of), (0, session));
+        assert_eq!(rest[..4], 104_u32.to_le_bytes(), "ECONNRESET");
+        driver.0.offer_event().unwrap();
+        let (status, _) = driver.command(&[3, 0, session, G_FMT], &[0; 208], 208);
+        assert_eq!(status, Errno::NODEV.raw_os_error() as u32);
+        driver.close(session);
+        let new = driver.open().unwrap();
+        assert_ne!(new, session);
+        assert_eq!(driver.format(new).width, 320);
+        flip.value = 0;
+        assert_eq!(driver.ioctl(new, G_CTRL, &mut flip), 0);
+        assert_eq!(flip.value, 1);
+        driver.close(new);
+    }
+}
