@@ -35,7 +35,9 @@ static int vv_queue_setup(struct vb2_queue *queue, unsigned int *num_buffers,
 				return -EINVAL;
 		return 0;
 	}
-	*num_buffers = max(*num_buffers, lane->min_buffers);
+	/* Elsewhere a program cannot have known before it asked for some. */
+	if (lane->side == VV_OUT && !lane->format->pixel->coded)
+		*num_buffers = max(*num_buffers, lane->min_buffers);
 	*num_planes = pix->num_planes;
 	for (plane = 0; plane < pix->num_planes; plane++)
 		sizes[plane] = pix->plane_fmt[plane].sizeimage;

@@ -301,17 +301,18 @@ void vv_flow_end(struct vv_session *session, enum vv_side side)
 	session->stopped = false;
 	if (side == VV_IN) {
 		/* An encoder's drain ends with this, a decoder's is void. */
-		if (session->draining) {
-			session->last_due = vv->encoder;
+		if (session->draining && !vv->encoder) {
+			session->draining = false;
 			session->ends_to_ignore++;
 		}
-		session->draining = false;
 		session->fed = false;
 	} else {
 		/* A drain goes on over a change, else it ends with this. */
 		if (session->draining && !session->held && !session->changing) {
 			session->draining = false;
-			session->ends_to_ignore++;
+			/* An encoder forgets its drain with this. */
+			if (!vv->encoder)
+				session->ends_to_ignore++;
 		}
 		session->held = false;
 		session->last_due = false;
@@ -381,7 +382,8 @@ int vv_flow_stop(struct vv_session *session)
 		err = -EBUSY;
 	} else if (session->stopped || !session->lanes[VV_IN].streaming) {
 		/* There is nothing to stop. */
-	} else if (!session->fed) {
+	} else if (!session->fed && !session->lanes[VV_OUT].in_device) {
+		/* Nor is there for the device, and no buffer to say so with. */
 		vv_flow_tell_end(session);
 		session->last_due = true;
 		vv_flow_push(session);

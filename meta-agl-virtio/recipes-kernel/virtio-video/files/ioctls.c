@@ -260,6 +260,7 @@ static int vv_encoder_cmd(struct file *file, void *priv,
 	.vidioc_expbuf = vv_expbuf,					\
 	.vidioc_streamon = vv_streamon,					\
 	.vidioc_streamoff = vv_streamoff,				\
+	.vidioc_log_status = v4l2_ctrl_log_status,			\
 	.vidioc_subscribe_event = vv_subscribe_event,			\
 	.vidioc_unsubscribe_event = v4l2_event_unsubscribe
 
