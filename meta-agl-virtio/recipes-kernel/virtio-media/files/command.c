@@ -48,7 +48,7 @@ virtio_media_request_new(size_t out_len, size_t in_len)
 {
 	struct virtio_media_request *request;
 
-	request = kzalloc(sizeof(*request), GFP_KERNEL);
+	request = kzalloc_obj(*request);
 	if (!request)
 		return NULL;
 	kref_init(&request->users);

@@ -4,10 +4,15 @@
 #define VIRTIO_MEDIA_COMPAT_H
 
 #include <linux/fs.h>
+#include <linux/slab.h>
 #include <linux/version.h>
 #include <linux/virtio_config.h>
 #include <media/v4l2-fh.h>
 #include <media/videobuf2-v4l2.h>
+
+#ifndef kzalloc_obj
+#define kzalloc_obj(object) kzalloc(sizeof(object), GFP_KERNEL)
+#endif
 
 static inline struct v4l2_fh *virtio_media_fh(struct file *file)
 {

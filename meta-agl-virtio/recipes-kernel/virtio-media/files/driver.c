@@ -135,7 +135,7 @@ static int virtio_media_probe(struct virtio_device *vdev)
 	struct virtio_media *media;
 	int err = -ENOMEM;
 
-	media = kzalloc(sizeof(*media), GFP_KERNEL);
+	media = kzalloc_obj(*media);
 	if (!media)
 		return -ENOMEM;
 	media->events = kcalloc(VIRTIO_MEDIA_EVENTS, sizeof(*media->events), GFP_KERNEL);
@@ -248,8 +248,3 @@ module_virtio_driver(virtio_media_driver);
 MODULE_DESCRIPTION("Cameras and codecs over virtio");
 MODULE_AUTHOR("The agl-virtio authors");
 MODULE_LICENSE("GPL");
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 13, 0)
-MODULE_IMPORT_NS("DMA_BUF");
-#else
-MODULE_IMPORT_NS(DMA_BUF);
-#endif

@@ -3,8 +3,8 @@
 
 #include "virtio_media.h"
 
-#define FORWARD(name, cmd, type)					\
-int virtio_media_##name(struct file *file, void *priv, type *arg)	\
+#define FORWARD(name, cmd, payload_t)					\
+int virtio_media_##name(struct file *file, void *priv, payload_t *arg) \
 {									\
 	return virtio_media_ioctl(virtio_media_session(file), cmd, arg); \
 }

@@ -65,7 +65,7 @@ static int virtio_media_open(struct file *file)
 	unsigned long flags;
 	int err;
 
-	session = kzalloc(sizeof(*session), GFP_KERNEL);
+	session = kzalloc_obj(*session);
 	if (!session)
 		return -ENOMEM;
 	session->media = media;
