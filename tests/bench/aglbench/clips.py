@@ -47,7 +47,7 @@ class Clip:
     @property
     def with_headers(self) -> bytes:
         """As v4l2-ctl and v4l2-compliance read it with --stream-from-hdr: each unit behind its length."""
-        return b"".join(b"Vhdr" + struct.pack("<I", len(unit)) + unit for unit in self.units)
+        return b"".join(b"rdhV" + struct.pack(">I", len(unit)) + unit for unit in self.units)
 
     @property
     def suffix(self) -> str:

@@ -19,6 +19,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <arpa/inet.h>
 #include <linux/videodev2.h>
 
 #define IN V4L2_BUF_TYPE_VIDEO_OUTPUT_MPLANE
@@ -93,6 +94,7 @@ static void feed(unsigned int index)
 		return;
 	}
 	memcpy(&len, stream + at + 4, sizeof(len));
+	len = ntohl(len);
 	if (len > in_size || at + 8 + len > stream_len) {
 		fprintf(stderr, "a unit of %u bytes\n", len);
 		exit(1);
