@@ -3,6 +3,7 @@
 //! The service as a process.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -117,17 +118,24 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// Starts `PROGRAM ARGUMENTS --socket-fd N --record-fd M` with these environment variables.
+    /// Starts `PROGRAM ARGUMENTS --socket-fd N --record-fd M --used-config-fd K` with these
+    /// environment variables.
     pub(crate) fn start(
         line: &[OsString],
         record: &Record,
+        used_config: &File,
         environment: [(&str, OsString); 2],
     ) -> io::Result<Self> {
         let socket = PrivateSocket::new()?;
         let mut command = program(line)?;
         command.arg("--socket-fd").arg(number(&socket.listener));
         command.arg("--record-fd").arg(number(record.file()));
-        let fds = [socket.listener.as_fd(), record.file().as_fd()];
+        command.arg("--used-config-fd").arg(number(used_config));
+        let fds = [
+            socket.listener.as_fd(),
+            record.file().as_fd(),
+            used_config.as_fd(),
+        ];
         let process = Process::start(command, &fds, &environment)?;
         Ok(Self { process, socket })
     }

@@ -34,7 +34,7 @@ pub(crate) enum KeeperError {
         source: io::Error,
     },
     /// The service ended over and over.
-    #[error("the service ended {0}; it never came up, so the keeper ends too: see its messages")]
+    #[error("the service ended ({0}) and never came up, so the keeper ends too: see its messages")]
     NeverCameUp(ExitStatus, u8),
     /// The kernel refused what never fails.
     #[error("{what}: {source}")]

@@ -3,6 +3,7 @@
 //! The keeper: one thread that supervises a service and relays a VMM's session to it.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixListener;
@@ -14,6 +15,7 @@ use agl_virtio_relay::{End, Record, Relay};
 use agl_virtio_service::Exit;
 use agl_virtio_service::notify::{Notifier, State};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::Signal;
 
 use crate::child::{Process, Service, start_check};
@@ -59,6 +61,8 @@ pub(crate) struct Keeper<'a> {
     signals: Signals,
     watchdog: Watchdog,
     record: Arc<Record>,
+    /// The configuration that the service was started with, in its own words.
+    used_config: File,
     slot: Slot,
     policy: RestartPolicy,
     session: Option<Session>,
@@ -88,6 +92,9 @@ impl<'a> Keeper<'a> {
             signals: Signals::install().map_err(system("signals"))?,
             watchdog: Watchdog::new(options.watchdog).map_err(system("the watchdog"))?,
             record: Arc::new(Record::create()?),
+            used_config: memfd_create("agl-virtio-config", MemfdFlags::CLOEXEC)
+                .map(File::from)
+                .map_err(|error| system("memory for a configuration")(error.into()))?,
             slot: Slot::Empty(now),
             policy: RestartPolicy::default(),
             session: None,
@@ -267,7 +274,7 @@ impl<'a> Keeper<'a> {
             }
         };
         if self.stopping.is_some() {
-            log::info!("the service ended: {status}");
+            log::info!("the service ended ({status})");
             return Ok(());
         }
         let served = self.session.as_mut().is_some_and(|session| {
@@ -312,10 +319,18 @@ impl<'a> Keeper<'a> {
         let program = self.program();
         let start = |source| KeeperError::Start { program, source };
         self.watchdog.begin();
+        if self.session.is_none() {
+            // Nobody knows the device as it was: the file counts.
+            self.used_config
+                .set_len(0)
+                .map_err(system("memory for a configuration"))?;
+        }
         let service = self
             .watchdog
             .environment()
-            .and_then(|environment| Service::start(self.line, &self.record, environment))
+            .and_then(|environment| {
+                Service::start(self.line, &self.record, &self.used_config, environment)
+            })
             .map_err(start)?;
         log::info!(
             "started {} as process {}",

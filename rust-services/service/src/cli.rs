@@ -22,6 +22,10 @@ pub struct CommonArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(3..))]
     pub record_fd: Option<RawFd>,
 
+    /// Keep the configuration in use in this inherited memory, for a successor (set by the keeper)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(3..))]
+    pub used_config_fd: Option<RawFd>,
+
     /// Read the guest's configuration from this TOML file; its name is the guest's name
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -54,6 +58,7 @@ impl Default for CommonArgs {
             socket: None,
             socket_fd: None,
             record_fd: None,
+            used_config_fd: None,
             config: None,
             device: None,
             check: false,

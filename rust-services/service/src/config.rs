@@ -21,7 +21,7 @@ mod typed;
 mod whole_guest;
 
 pub use diagnostic::Diagnostic;
-pub use guest_file::{DeviceTable, Selection, read};
+pub use guest_file::{DeviceTable, Selection, parse, read, read_text};
 pub(crate) use guest_file::{check_without_file, explain_problems};
 pub use problem::{Problem, Problems, Validate};
 pub use whole_guest::{DeviceEntry, GuestFile, parse_guest, read_guest};

@@ -19,8 +19,10 @@ pub mod realtime;
 mod run;
 pub mod sandbox;
 mod serving;
+mod settings;
 mod shutdown;
 mod supervisor;
+mod used_config;
 
 pub use exit::{Exit, ExitReason, explain};
 pub use health::{Health, Heartbeat, Turn};

@@ -4,12 +4,13 @@
 use crate::arenas;
 use crate::bus::{Bus, DeviceChange, DeviceInfo, Place};
 use crate::cli::{self, CommandLine, CommonArgs, Program};
-use crate::config::{self, ConfigError, DeviceTable, Problems, Selection, Validate};
+use crate::config::{ConfigError, Problems, Validate};
 use crate::inherited_fd::{self, InheritedFdError};
 use crate::listener::{self, ListenError, SocketFile};
 use crate::logging::{self, Origin};
 use crate::notify::{Notifier, State};
 use crate::sandbox::{Policy, Sandbox};
+use crate::settings::{Settings, read_file, settings};
 use crate::shutdown::{Signals, Stop};
 use crate::supervisor::{ReloadSlot, Supervisor};
 use crate::{Exit, ExitReason, Health, explain};
@@ -17,13 +18,10 @@ use serde::de::DeserializeOwned;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use virtio_device::Record;
-
-/// The guest's name where no file names it.
-const UNNAMED_GUEST: &str = "guest";
 
 /// A device service. Its `main` is `agl_virtio_service::run::<Snd>()`.
 pub trait Daemon: 'static {
@@ -47,6 +45,13 @@ pub trait Daemon: 'static {
     /// Notes what the host has not of what this configuration asks for, such as a folder. `--check`
     /// and the first start end with it; a service that takes over a guest only warns of it.
     fn host(_config: &Self::Config, _place: &Place, _problems: &mut Problems) {}
+
+    /// Whether a guest's driver finds the device of `old` unchanged in that of `new`: what it asked
+    /// for once when it came. Only then may a service of `new` take the place of one of `old`
+    /// under a running guest.
+    fn is_same_device(_old: &Self::Config, _new: &Self::Config) -> bool {
+        true
+    }
 
     /// Serves until [`Service::stop`] is asked and all is drained. Calls [`Service::ready`] when
     /// connections are taken.
@@ -223,70 +228,11 @@ fn finish<E: ExitReason + 'static>(result: Result<(), E>) -> ExitCode {
     }
 }
 
-/// What was said about the device.
-struct Settings<C> {
-    place: Place,
-    socket: Option<PathBuf>,
-    config: C,
-    table: Option<DeviceTable>,
-}
-
-impl<C> Settings<C> {
-    /// Looks at the host.
-    fn host<D: Daemon<Config = C>>(&self) -> Result<(), ConfigError> {
-        let mut problems = Problems::new();
-        D::host(&self.config, &self.place, &mut problems);
-        config::explain_problems(self.table.as_ref(), problems)
-    }
-}
-
-/// Reads and checks all that was said about the device.
-fn settings<D: Daemon>(line: &CommandLine<D::Options>) -> Result<Settings<D::Config>, ConfigError> {
-    match &line.common.config {
-        Some(file) => {
-            let (table, config) = read_file::<D>(file, &line.common, &line.device)?;
-            Ok(Settings {
-                place: Place::new(&table.guest, &table.device),
-                socket: table.socket.clone(),
-                config,
-                table: Some(table),
-            })
-        }
-        None => {
-            let mut config = D::Config::default();
-            D::configure(&line.device, &mut config);
-            config::check_without_file(&config)?;
-            let device = line.common.device.as_deref().unwrap_or(D::TYPE);
-            Ok(Settings {
-                place: Place::new(UNNAMED_GUEST, device),
-                socket: None,
-                config,
-                table: None,
-            })
-        }
-    }
-}
-
 /// Whether a service before this one had a guest, which must go on whatever the host lacks.
 fn takes_over(record: Option<&OwnedFd>) -> bool {
     let record = record.and_then(|fd| fd.try_clone().ok());
     let record = record.and_then(|fd| Record::open(File::from(fd)).ok());
     record.is_some_and(|record| record.device() != 0)
-}
-
-fn read_file<D: Daemon>(
-    file: &Path,
-    common: &CommonArgs,
-    options: &D::Options,
-) -> Result<(DeviceTable, D::Config), ConfigError> {
-    let selection = Selection {
-        device_type: D::TYPE,
-        device: common.device.as_deref(),
-    };
-    let (table, mut config) = config::read::<D::Config>(file, selection)?;
-    D::configure(options, &mut config);
-    table.check(&config)?;
-    Ok((table, config))
 }
 
 /// Brings up everything around the device. The order matters: descriptors and the socket before

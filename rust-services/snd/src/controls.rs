@@ -17,7 +17,7 @@ enum Knob {
 }
 
 /// A control element.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Control {
     stream: usize,
     knob: Knob,

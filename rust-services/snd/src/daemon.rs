@@ -20,6 +20,7 @@ use crate::control;
 use crate::device::{DeviceError, SoundDevice};
 use crate::panel::Panel;
 use crate::reload::Running;
+use crate::topology;
 
 /// The service.
 pub struct Snd;
@@ -127,6 +128,10 @@ impl Daemon for Snd {
         for stream in &config.streams {
             crate::sandbox::allow(stream, policy);
         }
+    }
+
+    fn is_same_device(old: &SndConfig, new: &SndConfig) -> bool {
+        topology::told(old) == topology::told(new)
     }
 
     fn serve(service: Service<SndConfig>, config: SndConfig) -> Result<(), SndError> {

@@ -5,7 +5,9 @@
 
 use zerocopy::little_endian::{U32, U64};
 
+use crate::backend::channels::Maps;
 use crate::config::{JackConfig, JackKind, SndConfig, StreamConfig};
+use crate::controls::{Control, controls};
 use crate::wire::{ChmapInfo, Config, Direction, JackInfo, PcmInfo, feature, position};
 
 /// Numbers of channels that get a usual map.
@@ -110,6 +112,35 @@ fn chmap<'a>(
     info
 }
 
+/// All that a driver is told of a card when it comes: a card that tells the same is the same card.
+#[derive(Debug, Eq, PartialEq)]
+pub struct Told {
+    streams: Vec<PcmInfo>,
+    jacks: Vec<JackInfo>,
+    chmaps: Vec<ChmapInfo>,
+    controls: Vec<Control>,
+}
+
+/// What a card of this configuration tells its driver.
+#[must_use]
+pub fn told(config: &SndConfig) -> Told {
+    let stream = |stream: &StreamConfig| {
+        // A back end that cannot be made is the next one's to complain of.
+        let made = crate::device::backend(stream, &Maps::default());
+        let possible = made.ok().flatten().map_or(u64::MAX, |made| made.formats());
+        pcm_info(stream, possible, config.polling)
+    };
+    let jacks = config.jacks.iter().enumerate();
+    Told {
+        streams: config.streams.iter().map(stream).collect(),
+        jacks: jacks
+            .map(|(index, jack)| jack_info(jack, index, false))
+            .collect(),
+        chmaps: chmap_infos(config),
+        controls: controls(config),
+    }
+}
+
 /// The configuration space.
 #[must_use]
 pub fn config_space(jacks: usize, streams: usize, chmaps: usize, controls: usize) -> Config {
@@ -125,6 +156,30 @@ pub fn config_space(jacks: usize, streams: usize, chmaps: usize, controls: usize
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_card_is_the_same_while_its_driver_is_told_the_same() {
+        let card = SndConfig::default();
+        let mut other = card.clone();
+        other.streams[0].volume = 50;
+        other.streams[0].role = crate::backend::Role::Navigation;
+        other.jacks[0].connected = !other.jacks[0].connected;
+        assert_eq!(told(&card), told(&other), "knobs are not the card");
+
+        let changes: [fn(&mut SndConfig); 6] = [
+            |card| card.streams[0].channels_max = 1,
+            |card| card.streams[0].name.push('x'),
+            |card| card.streams[1].rates = vec![44_100],
+            |card| card.polling = true,
+            |card| card.jacks.truncate(1),
+            |card| card.streams[2].device = 7,
+        ];
+        for (number, change) in changes.iter().enumerate() {
+            let mut other = card.clone();
+            change(&mut other);
+            assert_ne!(told(&card), told(&other), "change {number}");
+        }
+    }
 
     #[test]
     fn jacks_are_what_linux_names_them_by() {

@@ -38,6 +38,12 @@ pub struct DeviceTable {
 }
 
 impl DeviceTable {
+    /// The file's text as it was read.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
     /// Checks values and shows what is wrong with them where the file has them.
     ///
     /// # Errors
@@ -114,11 +120,15 @@ pub fn read<T: DeserializeOwned + Validate>(
     file: &Path,
     selection: Selection<'_>,
 ) -> Result<(DeviceTable, T), ConfigError> {
-    let source = read_source(file)?;
+    let source = read_text(file)?;
     parse(file, source, selection)
 }
 
-pub(super) fn read_source(file: &Path) -> Result<String, ConfigError> {
+/// The text of a guest's file.
+///
+/// # Errors
+/// When it cannot be read or is no configuration.
+pub fn read_text(file: &Path) -> Result<String, ConfigError> {
     let unreadable = |source| ConfigError::Unreadable {
         file: file.to_owned(),
         source,
@@ -220,7 +230,11 @@ impl<'a> Reporter<'a> {
     }
 }
 
-fn parse<T: DeserializeOwned + Validate>(
+/// Reads the wanted table of `source`, which stands or stood in `file`: see [`read`].
+///
+/// # Errors
+/// As [`read`].
+pub fn parse<T: DeserializeOwned + Validate>(
     file: &Path,
     source: String,
     selection: Selection<'_>,

@@ -2,7 +2,7 @@
 //! Reads a guest's file as the manager does: the table `guest`, and which devices there are.
 
 use super::guest_file::{
-    Reporter, check, collect_spans, guest_name, locate, read_source, shape, take, take_socket,
+    Reporter, check, collect_spans, guest_name, locate, read_text, shape, take, take_socket,
 };
 use super::typed::typed;
 use super::{ConfigError, Diagnostic, Validate};
@@ -84,7 +84,7 @@ impl GuestFile {
 pub fn read_guest<T: DeserializeOwned + Default>(
     file: &Path,
 ) -> Result<(GuestFile, T), ConfigError> {
-    parse_guest(file, read_source(file)?)
+    parse_guest(file, read_text(file)?)
 }
 
 /// As [`read_guest`], of a text that is to become the file.

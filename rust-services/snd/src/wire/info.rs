@@ -48,7 +48,19 @@ pub struct QueryInfo {
 }
 
 /// `virtio_snd_jack_info`.
-#[derive(Clone, Copy, Debug, Default, FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    Eq,
+    FromBytes,
+    Immutable,
+    IntoBytes,
+    KnownLayout,
+    PartialEq,
+    Unaligned,
+)]
 #[repr(C)]
 pub struct JackInfo {
     /// Function group node: Linux makes it the number of the PCM device.
@@ -66,7 +78,19 @@ pub struct JackInfo {
 }
 
 /// `virtio_snd_pcm_info`.
-#[derive(Clone, Copy, Debug, Default, FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    Eq,
+    FromBytes,
+    Immutable,
+    IntoBytes,
+    KnownLayout,
+    PartialEq,
+    Unaligned,
+)]
 #[repr(C)]
 pub struct PcmInfo {
     /// Function group node: Linux makes it the number of the PCM device.
@@ -88,7 +112,19 @@ pub struct PcmInfo {
 }
 
 /// `virtio_snd_chmap_info`.
-#[derive(Clone, Copy, Debug, Default, FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    Eq,
+    FromBytes,
+    Immutable,
+    IntoBytes,
+    KnownLayout,
+    PartialEq,
+    Unaligned,
+)]
 #[repr(C)]
 pub struct ChmapInfo {
     /// Function group node: belongs to the streams with the same.

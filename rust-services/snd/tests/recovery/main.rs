@@ -11,6 +11,7 @@
     reason = "in a test, a panic is the verdict"
 )]
 
+mod edited;
 mod endurance;
 #[cfg(feature = "crash-points")]
 mod injected;
