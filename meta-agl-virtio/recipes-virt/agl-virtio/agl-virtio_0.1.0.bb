@@ -13,14 +13,20 @@ LIC_FILES_CHKSUM = "file://LICENSE;md5=3b83ef96387f14655fc854ddc3c6bd57"
 FILESEXTRAPATHS:prepend := "${THISDIR}/files:${AGL_VIRTIO_TOPDIR}/rust-services:${AGL_VIRTIO_TOPDIR}:"
 SRC_URI += "\
     file://LICENSE;subdir=ws \
+    file://agl-guest.conf \
     file://agl-virtio-can-socketcan.conf \
     file://agl-virtio-can@.service \
+    file://agl-virtio-can@.socket \
+    file://agl-virtio-first.target \
     file://agl-virtio-rpmb@.service \
+    file://agl-virtio-rpmb@.socket \
     file://agl-virtio-sandbox.conf \
     file://agl-virtio-scmi-sysfs.conf \
     file://agl-virtio-scmi.tmpfiles \
     file://agl-virtio-scmi@.service \
+    file://agl-virtio-scmi@.socket \
     file://agl-virtio-snd@.service \
+    file://agl-virtio-snd@.socket \
     file://agl-virtio.tmpfiles \
     file://agl-virtiod.service \
     file://org.automotivelinux.Virtio1.conf \
@@ -55,9 +61,10 @@ do_install() {
         install -D -m 0755 "${B}/target/${CARGO_TARGET_SUBDIR}/$program" "${D}${bindir}/$program"
     done
     install -D -m 0755 "${B}/target/${CARGO_TARGET_SUBDIR}/agl-virtio-rpmb-tool" "${D}${bindir}/agl-virtio-rpmb-tool"
-    for unit in agl-virtio-can@.service agl-virtio-rpmb@.service agl-virtio-scmi@.service agl-virtio-snd@.service agl-virtiod.service; do
-        install -D -m 0644 "${UNPACKDIR}/$unit" "${D}${systemd_system_unitdir}/$unit"
+    for unit in ${UNPACKDIR}/agl-virtio*.service ${UNPACKDIR}/agl-virtio*.socket ${UNPACKDIR}/agl-virtio*.target; do
+        install -D -m 0644 "$unit" "${D}${systemd_system_unitdir}/${unit##*/}"
     done
+    install -D -m 0644 ${UNPACKDIR}/agl-guest.conf ${D}${systemd_system_unitdir}/agl-guest@.service.d/sandbox.conf
     install -D -m 0644 ${UNPACKDIR}/agl-virtio-sandbox.conf ${D}${systemd_system_unitdir}/agl-virtio-.service.d/sandbox.conf
     install -D -m 0644 ${UNPACKDIR}/agl-virtio-can-socketcan.conf ${D}${systemd_system_unitdir}/agl-virtio-can@.service.d/socketcan.conf
     install -D -m 0644 ${UNPACKDIR}/agl-virtio-scmi-sysfs.conf ${D}${systemd_system_unitdir}/agl-virtio-scmi@.service.d/sysfs.conf
@@ -91,6 +98,7 @@ RDEPENDS:${PN} = "${PN}-can ${PN}-ctl ${PN}-keeper ${PN}-manager ${PN}-rpmb ${PN
 FILES:${PN}-can = "\
     ${bindir}/agl-virtio-can \
     ${systemd_system_unitdir}/agl-virtio-can@.service \
+    ${systemd_system_unitdir}/agl-virtio-can@.socket \
     ${systemd_system_unitdir}/agl-virtio-can@.service.d \
 "
 RDEPENDS:${PN}-can = "${PN}-common ${PN}-keeper"
@@ -101,6 +109,7 @@ FILES:${PN}-common = "\
     ${nonarch_libdir}/tmpfiles.d/agl-virtio.conf \
     ${sysconfdir}/agl-virtio \
     ${systemd_system_unitdir}/agl-virtio-.service.d \
+    ${systemd_system_unitdir}/agl-virtio-first.target \
 "
 
 FILES:${PN}-ctl = "${bindir}/agl-virtioctl"
@@ -108,10 +117,14 @@ FILES:${PN}-ctl = "${bindir}/agl-virtioctl"
 FILES:${PN}-keeper = "${bindir}/agl-virtio-keeper"
 RDEPENDS:${PN}-keeper = "${PN}-common"
 
-FILES:${PN}-manager = "${bindir}/agl-virtiod ${systemd_system_unitdir}/agl-virtiod.service"
+FILES:${PN}-manager = "\
+    ${bindir}/agl-virtiod \
+    ${systemd_system_unitdir}/agl-guest@.service.d \
+    ${systemd_system_unitdir}/agl-virtiod.service \
+"
 RDEPENDS:${PN}-manager = "${PN}-common ${PN}-keeper"
 
-FILES:${PN}-rpmb = "${bindir}/agl-virtio-rpmb ${systemd_system_unitdir}/agl-virtio-rpmb@.service"
+FILES:${PN}-rpmb = "${bindir}/agl-virtio-rpmb ${systemd_system_unitdir}/agl-virtio-rpmb@.service ${systemd_system_unitdir}/agl-virtio-rpmb@.socket"
 RDEPENDS:${PN}-rpmb = "${PN}-common ${PN}-keeper"
 
 FILES:${PN}-rpmb-tool = "${bindir}/agl-virtio-rpmb-tool"
@@ -120,6 +133,7 @@ FILES:${PN}-scmi = "\
     ${bindir}/agl-virtio-scmi \
     ${nonarch_libdir}/tmpfiles.d/agl-virtio-scmi.conf \
     ${systemd_system_unitdir}/agl-virtio-scmi@.service \
+    ${systemd_system_unitdir}/agl-virtio-scmi@.socket \
     ${systemd_system_unitdir}/agl-virtio-scmi@.service.d \
 "
 RDEPENDS:${PN}-scmi = "${PN}-common ${PN}-keeper"
@@ -129,18 +143,19 @@ RDEPENDS:${PN}-selftest = "${PN}-rpmb-tool"
 # What it plays, records and sends with; a guest without such a device does without.
 RRECOMMENDS:${PN}-selftest = "alsa-utils can-utils iproute2"
 
-FILES:${PN}-snd = "${bindir}/agl-virtio-snd ${systemd_system_unitdir}/agl-virtio-snd@.service"
+FILES:${PN}-snd = "${bindir}/agl-virtio-snd ${systemd_system_unitdir}/agl-virtio-snd@.service ${systemd_system_unitdir}/agl-virtio-snd@.socket"
 RDEPENDS:${PN}-snd = "${PN}-common ${PN}-keeper"
 RRECOMMENDS:${PN}-snd = "${@bb.utils.contains('PACKAGECONFIG', 'gstreamer', \
     'gstreamer1.0-plugins-base gstreamer1.0-plugins-good', '', d)}"
 
 # An instance is a guest: nobody but the integrator knows which there are.
-SYSTEMD_PACKAGES = "${PN}-can ${PN}-manager ${PN}-rpmb ${PN}-scmi ${PN}-snd"
-SYSTEMD_SERVICE:${PN}-can = "agl-virtio-can@.service"
+SYSTEMD_PACKAGES = "${PN}-can ${PN}-common ${PN}-manager ${PN}-rpmb ${PN}-scmi ${PN}-snd"
+SYSTEMD_SERVICE:${PN}-can = "agl-virtio-can@.service agl-virtio-can@.socket"
+SYSTEMD_SERVICE:${PN}-common = "agl-virtio-first.target"
 SYSTEMD_SERVICE:${PN}-manager = "agl-virtiod.service"
-SYSTEMD_SERVICE:${PN}-rpmb = "agl-virtio-rpmb@.service"
-SYSTEMD_SERVICE:${PN}-scmi = "agl-virtio-scmi@.service"
-SYSTEMD_SERVICE:${PN}-snd = "agl-virtio-snd@.service"
+SYSTEMD_SERVICE:${PN}-rpmb = "agl-virtio-rpmb@.service agl-virtio-rpmb@.socket"
+SYSTEMD_SERVICE:${PN}-scmi = "agl-virtio-scmi@.service agl-virtio-scmi@.socket"
+SYSTEMD_SERVICE:${PN}-snd = "agl-virtio-snd@.service agl-virtio-snd@.socket"
 SYSTEMD_AUTO_ENABLE = "disable"
 
 # agl-virtio: who may connect to devices' sockets. pipewire: who may reach AGL's sound server.

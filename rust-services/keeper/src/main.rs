@@ -21,7 +21,7 @@ mod watchdog;
 
 use std::process::ExitCode;
 
-use agl_virtio_service::listener::listen;
+use agl_virtio_service::listener::{handed_over, listen};
 use agl_virtio_service::notify::Notifier;
 use agl_virtio_service::{Exit, ExitReason, explain, logging};
 use clap::Parser;
@@ -69,7 +69,7 @@ fn run(options: &Options) -> Result<ExitCode, KeeperError> {
         Some(service) => Attached::new(service, options.grace, listener, notifier)?.run(),
         None => Keeper::new(options, listener, notifier)?.run(),
     };
-    if let Some(path) = &options.socket {
+    if let Some(path) = options.socket.as_ref().filter(|_| handed_over() == 0) {
         let _ = std::fs::remove_file(path);
     }
     exit

@@ -4,12 +4,13 @@
 use crate::bus::Stage;
 use crate::guest::Surroundings;
 use crate::registry::{Observer, Registry, autostart};
+use crate::supervision::Supervision;
 use agl_virtio_service::bus::{Bus, Place};
 use agl_virtio_service::cli::BusChoice;
 use agl_virtio_service::notify::{Notifier, State};
 use agl_virtio_service::sandbox::Sandbox;
 use agl_virtio_service::{Exit, ExitReason, explain, logging};
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::File;
 use std::io;
@@ -51,6 +52,15 @@ struct Options {
     #[arg(long, value_name = "BUS", default_value = "system")]
     bus: BusChoice,
 
+    /// Who starts guests and devices: systemd, the manager itself, or systemd where it has started
+    /// the manager
+    #[arg(long, value_name = "WHO", default_value = "auto")]
+    supervisor: Supervisor,
+
+    /// Without systemd: make a control group for each guest in this one (default: its own)
+    #[arg(long, value_name = "FOLDER")]
+    cgroup: Option<PathBuf>,
+
     /// Read the guests' files, say what is wrong with them, and stop
     #[arg(long)]
     check: bool,
@@ -58,6 +68,14 @@ struct Options {
     /// Say this much: off, error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", default_value = "info", ignore_case = true)]
     log: log::LevelFilter,
+}
+
+/// Who starts guests and devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Supervisor {
+    Auto,
+    Systemd,
+    Own,
 }
 
 /// Why the manager ends.
@@ -128,6 +146,11 @@ fn surroundings(options: &Options) -> Result<Surroundings, DaemonError> {
         runtime: absolute(&options.runtime)?,
         programs: absolute(&programs)?,
         bus: options.bus.to_string(),
+        supervision: match options.supervisor {
+            Supervisor::Auto if crate::systemd::runs_us() => Supervision::systemd(),
+            Supervisor::Auto | Supervisor::Own => Supervision::own(options.cgroup.as_deref()),
+            Supervisor::Systemd => Supervision::systemd(),
+        },
     })
 }
 

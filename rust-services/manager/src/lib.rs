@@ -7,12 +7,15 @@
 #![forbid(unsafe_code)]
 
 pub mod bus;
+mod cgroup;
 mod daemon;
 pub mod definition;
 pub mod guest;
 mod mixing;
 pub mod process;
 pub mod registry;
+pub mod supervision;
+pub mod systemd;
 pub mod vmm;
 
 pub use daemon::run;

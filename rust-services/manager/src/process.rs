@@ -61,6 +61,10 @@ pub enum Ending {
     Code(i32),
     /// By this signal.
     Signal(i32),
+    /// By systemd, to which it gave no sign of life.
+    Watchdog,
+    /// By the kernel, for the memory that it or its guest used.
+    OutOfMemory,
     /// It was no child of this manager's, so nobody told.
     Unknown,
 }
@@ -70,6 +74,8 @@ impl fmt::Display for Ending {
         match self {
             Self::Code(code) => write!(f, "ended with code {code}"),
             Self::Signal(signal) => write!(f, "was ended by signal {signal}"),
+            Self::Watchdog => write!(f, "was ended by the watchdog"),
+            Self::OutOfMemory => write!(f, "was ended by its memory's limit"),
             Self::Unknown => write!(f, "ended; how is not known: an earlier manager started it"),
         }
     }

@@ -1,4 +1,4 @@
-"""A user-mode Linux: a kernel with CAN as an ordinary process of this machine, for programs built for this machine.
+"""A user-mode Linux: a kernel with CAN, and what systemd wants, as an ordinary process of this machine, for its programs.
 
 Few machines that build have CAN in their kernel, and none that is a container may load it. The root of the user-mode Linux
 is the file system of this machine; what is written to /tmp and /run stays inside.
@@ -77,15 +77,21 @@ def run(script: str, log: Path, *, memory: int = 512, limit: float = 600.0) -> t
     with tempfile.TemporaryDirectory(prefix="agl-uml-", dir="/var/tmp") as folder:
         file = Path(folder) / "script"
         file.write_text(script)
+        return boot(["rw", f"init={BENCH}/uml/init", f"AGL_SCRIPT={file}"], log, memory=memory, limit=limit)
+
+
+def boot(arguments: list[str], log: Path, *, memory: int, limit: float = 600.0) -> tuple[int, str]:
+    """Start a user-mode Linux with these words for its kernel; how what it was started for ended, and what was said."""
+    with tempfile.TemporaryDirectory(prefix="agl-uml-", dir="/var/tmp") as folder:
         words = [
             "setpriv", "--pdeathsig", "TERM", "timeout", "-k", "2", str(int(limit)), str(kernel_program()), f"mem={memory}M",
-            "rootfstype=hostfs", "rootflags=/", "rw", f"init={BENCH}/uml/init", f"AGL_SCRIPT={file}", "con0=fd:0,fd:1", "con=null", "quiet",
+            "rootfstype=hostfs", "rootflags=/", *arguments, "con0=fd:0,fd:1", "con=null", "quiet",
         ]
         # its memory is a file: where there is no room for it, it ends
-        done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
-                              env=dict(os.environ, TMPDIR=folder))
-    said = done.stdout.decode(errors="replace").replace("\r", "")
-    log.write_text(said)
+        with log.open("wb") as out:
+            subprocess.run(words, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, check=False,
+                           env=dict(os.environ, TMPDIR=folder))
+    said = log.read_text(errors="replace").replace("\r", "")
     ended = re.search(r"^uml: ended with (\d+)$", said, re.MULTILINE)
     return (int(ended[1]) if ended else 255), said
 

@@ -9,6 +9,7 @@ use super::saved::{Saved, SavedDevice};
 use super::{GuestState, GuestStatus, Surroundings};
 use crate::definition::{Cause, Definition, Guest};
 use crate::process::{Ending, Process};
+use crate::supervision::End;
 use crate::vmm::qmp::{MachineEvent, Qmp};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,9 +21,9 @@ use tokio::sync::{mpsc, watch};
 #[derive(Debug)]
 pub(super) enum Event {
     /// The monitor's process ended; the number is that of the process it was.
-    VmmEnded(u32, Ending),
+    VmmEnded(u32, End),
     /// A keeper's process ended.
-    KeeperEnded(String, u32, Ending),
+    KeeperEnded(String, u32, End),
     /// A keeper serves.
     KeeperReady(String),
     /// Something in the machine that this process runs.
@@ -176,7 +177,7 @@ impl Actor {
         }
         let vmm = saved.vmm.as_ref().and_then(Process::find);
         for (name, note) in saved.devices {
-            self.find_device(&name, &note, vmm.is_some());
+            self.find_device(&name, &note, vmm.is_some()).await;
         }
         if let Some(process) = vmm {
             log::info!(
@@ -203,7 +204,11 @@ impl Actor {
             .map(|(name, _)| name.clone())
             .collect();
         for name in missing {
-            self.device_ended(&name, Ending::Unknown).await;
+            let end = End {
+                ending: Ending::Unknown,
+                words: String::new(),
+            };
+            self.device_ended(&name, end).await;
         }
         self.save();
     }
@@ -235,13 +240,13 @@ impl Actor {
 
     async fn happen(&mut self, event: Event) {
         match event {
-            Event::VmmEnded(pid, ending) if self.is_vmm(pid) => self.vmm_ended(ending).await,
+            Event::VmmEnded(pid, end) if self.is_vmm(pid) => self.vmm_ended(end).await,
             Event::Machine(pid, event) if self.is_vmm(pid) => self.in_machine(event).await,
-            Event::KeeperEnded(name, pid, ending) => {
+            Event::KeeperEnded(name, pid, end) => {
                 let device = self.devices.get(&name);
                 let keeper = device.and_then(|device| device.keeper.as_ref());
                 if keeper.is_some_and(|keeper| keeper.id() == pid) {
-                    self.device_ended(&name, ending).await;
+                    self.device_ended(&name, end).await;
                 }
             }
             Event::KeeperReady(name) => self.device_ready(&name).await,

@@ -34,15 +34,16 @@ impl Actor {
                 self.attach_now(name, Some(reply)).await;
                 self.save();
             }
-            None => self.attach_when_ready(name, Some(reply)),
+            None => self.attach_when_ready(name, Some(reply)).await,
         }
     }
 
     /// Starts the service, and puts the device into the guest when it is ready.
-    pub(super) fn attach_when_ready(&mut self, name: &str, reply: Option<Reply>) {
-        let started = self
-            .prepare_folder()
-            .and_then(|()| self.ensure_device(name));
+    pub(super) async fn attach_when_ready(&mut self, name: &str, reply: Option<Reply>) {
+        let started = match self.prepare_folder() {
+            Ok(()) => self.ensure_device(name).await,
+            Err(error) => Err(error),
+        };
         let Some(device) = self.devices.get_mut(name) else {
             return;
         };

@@ -7,10 +7,12 @@ use super::history::Verdict;
 use super::{GuestState, ServiceState, replace_file};
 use crate::definition::{Cause, Guest, RestartPolicy};
 use crate::process::{Ending, Process, last_words};
+use crate::supervision::{End, Supervised};
 use crate::vmm::qmp::{MachineEvent, Qmp};
 use crate::vmm::{self, Control, Launch, Plan, PlannedDevice, Request, VmmError, front_end};
 use rustix::process::Signal;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A guest that does not come up within this time has not started.
@@ -53,15 +55,33 @@ impl Actor {
             let reason = format!("{}: {error}", self.folder.display());
             return self.did_not_start(&reason);
         }
-        let needed: Vec<String> = self.needed().map(str::to_owned).collect();
-        for name in needed {
-            if let Err(error) = self.ensure_device(&name) {
-                let reason = format!("device {name}: {error}");
-                return self.did_not_start(&reason);
-            }
-        }
         self.advance().await;
         self.save();
+    }
+
+    /// Starts what the guest needs: sound and cameras first, and the others when those serve.
+    async fn start_devices(&mut self) -> Result<(), String> {
+        let of = |name: &str| self.devices.get(name);
+        let (first, others): (Vec<&str>, Vec<&str>) = self.needed().partition(|name| {
+            of(name).is_some_and(|device| front_end::comes_first(&device.entry.device_type))
+        });
+        let waits = first
+            .iter()
+            .any(|name| !of(name).is_some_and(|device| device.ready));
+        let others = others.into_iter().filter(|_| !waits);
+        // One that is to be started again has its time.
+        let idle = |name: &&str| {
+            of(name).is_some_and(|device| {
+                device.restart_at.is_none() && (device.keeper.is_none() || device.ending)
+            })
+        };
+        let due = first.into_iter().chain(others).filter(idle);
+        let due: Vec<String> = due.map(str::to_owned).collect();
+        for name in due {
+            let started = self.ensure_device(&name).await;
+            started.map_err(|error| format!("device {name}: {error}"))?;
+        }
+        Ok(())
     }
 
     /// The devices that are there from the start.
@@ -87,7 +107,7 @@ impl Actor {
         self.folder.join("monitor.log")
     }
 
-    /// Starts the monitor if the guest is to start and all its devices are ready.
+    /// Starts devices, and the monitor when all of them are ready, if the guest is to start.
     pub(super) async fn advance(&mut self) {
         if self.state != GuestState::Starting || self.vmm.is_some() {
             return;
@@ -99,6 +119,9 @@ impl Actor {
         if let Some(name) = isolated.map(str::to_owned) {
             let reason = self.devices.get(&name).map(|device| device.reason.clone());
             let reason = format!("device {name}: {}", reason.unwrap_or_default());
+            return self.did_not_start(&reason);
+        }
+        if let Err(reason) = self.start_devices().await {
             return self.did_not_start(&reason);
         }
         let waits = self
@@ -116,7 +139,7 @@ impl Actor {
             self.runs();
             return;
         }
-        if let Err(error) = self.run(&launch) {
+        if let Err(error) = self.run(&launch).await {
             let program = launch.command.first().cloned().unwrap_or_default();
             return self.did_not_start(&format!("cannot start {program}: {error}"));
         }
@@ -132,15 +155,17 @@ impl Actor {
         }
     }
 
-    fn run(&mut self, launch: &Launch) -> std::io::Result<()> {
+    async fn run(&mut self, launch: &Launch) -> std::io::Result<()> {
         for file in &launch.files {
             replace_file(&file.path, &file.content)?;
         }
         // The socket of a monitor that was killed is still there, and nobody behind it.
         let _ = std::fs::remove_file(self.plan().control_socket());
-        let log = self.vmm_log();
-        let _ = std::fs::remove_file(&log);
-        let process = Process::start(&launch.command, &[], &self.folder, &log)?;
+        let around = Arc::clone(&self.surroundings);
+        let process = around
+            .supervision
+            .start_monitor(&self.wanted, &launch.command, &self.folder, &self.vmm_log())
+            .await?;
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         let started_usec = since.map_or(0, |since| {
             u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
@@ -151,9 +176,10 @@ impl Actor {
 
     fn watch_vmm(&mut self, process: Process, started_as: Guest, started_usec: u64) {
         let (watched, events) = (process.clone(), self.events.clone());
+        let (around, monitor) = (Arc::clone(&self.surroundings), self.supervised());
         tokio::spawn(async move {
-            match watched.ended().await {
-                Ok(ending) => drop(events.send(Event::VmmEnded(watched.id(), ending)).await),
+            match around.supervision.end(&watched, &monitor).await {
+                Ok(end) => drop(events.send(Event::VmmEnded(watched.id(), end)).await),
                 Err(error) => log::error!("process {} is not watched: {error}", watched.id()),
             }
         });
@@ -166,8 +192,16 @@ impl Actor {
         });
     }
 
+    /// The monitor, as whoever supervises it calls it.
+    pub(super) fn supervised(&self) -> Supervised {
+        let supervision = &self.surroundings.supervision;
+        supervision.monitor(&self.wanted.name, self.vmm_log())
+    }
+
     /// Takes over a monitor that runs.
     pub(super) async fn adopt(&mut self, process: Process, started_as: Guest, since: u64) {
+        let around = Arc::clone(&self.surroundings);
+        around.supervision.adopt(&self.supervised()).await;
         let control = vmm::of(started_as.vmm).control();
         self.watch_vmm(process, started_as, since);
         if control == Control::Qmp {
@@ -286,7 +320,7 @@ impl Actor {
         }
     }
 
-    pub(super) async fn vmm_ended(&mut self, ending: Ending) {
+    pub(super) async fn vmm_ended(&mut self, end: End) {
         let Some(vmm) = self.vmm.take() else {
             return;
         };
@@ -294,7 +328,9 @@ impl Actor {
         self.deadlines.connect = None;
         self.deadlines.start = None;
         self.release_devices();
-        let words = last_words(&self.vmm_log());
+        let End { ending, words } = end;
+        let around = Arc::clone(&self.surroundings);
+        around.supervision.monitor_ended(&self.wanted.name).await;
         let because = |text: String| {
             if words.is_empty() {
                 text

@@ -15,6 +15,7 @@ pub use actor::spawn;
 pub use call::{Call, Command, GuestError, GuestHandle};
 pub use status::{DeviceStatus, GuestState, GuestStatus, ServiceState};
 
+use crate::supervision::Supervision;
 use std::path::{Path, PathBuf};
 
 /// What all guests share.
@@ -26,6 +27,8 @@ pub struct Surroundings {
     pub programs: PathBuf,
     /// The services' `--bus`.
     pub bus: String,
+    /// Who starts processes and knows how they ended.
+    pub supervision: Supervision,
 }
 
 impl Surroundings {

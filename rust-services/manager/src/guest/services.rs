@@ -9,20 +9,17 @@ use super::hotplug::CUT_OFF;
 use super::saved::SavedDevice;
 use super::{GuestState, ServiceState};
 use crate::definition::{Cause, Definition};
-use crate::process::{Ending, Process, last_words};
+use crate::process::{Ending, Process};
+use crate::supervision::{End, Keeper, Supervised};
+use crate::systemd::units::DeviceUnit;
 use rustix::process::Signal;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
-use tokio::net::UnixDatagram;
 
 impl Actor {
     pub(super) fn device_log(&self, name: &str) -> PathBuf {
         self.folder.join(format!("{name}.log"))
-    }
-
-    fn notify_socket(&self, name: &str) -> PathBuf {
-        self.folder.join(format!("{name}.notify"))
     }
 
     /// The keeper's command line.
@@ -46,7 +43,7 @@ impl Actor {
     }
 
     /// Starts a device's keeper unless it runs.
-    pub(super) fn ensure_device(&mut self, name: &str) -> std::io::Result<()> {
+    pub(super) async fn ensure_device(&mut self, name: &str) -> std::io::Result<()> {
         let Some(device) = self.devices.get_mut(name) else {
             return Ok(());
         };
@@ -59,22 +56,49 @@ impl Actor {
             return Ok(());
         };
         let command = self.keeper_command(device);
-        let notify = self.notify_socket(name);
-        let log = self.device_log(name);
-        let _ = std::fs::remove_file(&log);
-        self.listen(name, &notify)?;
-        let environment = [("NOTIFY_SOCKET", notify.as_path())];
-        let process = Process::start(&command, &environment, &self.folder, &log)?;
-        self.watch_keeper(name, process);
+        let keeper = Keeper {
+            unit: DeviceUnit {
+                guest: &self.wanted.name,
+                device: name,
+                device_type: &device.entry.device_type,
+                command: &command,
+                socket_folder: device.socket.parent().unwrap_or(&self.folder),
+            },
+            folder: &self.folder,
+            log: &self.device_log(name),
+        };
+        let limits = &self.wanted.guest.limits;
+        let supervision = &self.surroundings.supervision;
+        let started = supervision.start_keeper(&keeper, limits).await?;
+        let (events, of) = (self.events.clone(), name.to_owned());
+        tokio::spawn(async move {
+            if started.readiness.wait().await {
+                drop(events.send(Event::KeeperReady(of)).await);
+            }
+        });
+        self.watch_keeper(name, started.process);
         Ok(())
     }
 
+    /// A device's keeper, as whoever supervises it calls it.
+    pub(super) fn supervised_device(&self, device: &Device) -> Supervised {
+        let name = &device.entry.name;
+        let of_type = &device.entry.device_type;
+        let supervision = &self.surroundings.supervision;
+        supervision.keeper(&self.wanted.name, name, of_type, self.device_log(name))
+    }
+
     fn watch_keeper(&mut self, name: &str, process: Process) {
+        let Some(device) = self.devices.get(name) else {
+            return;
+        };
+        let keeper = self.supervised_device(device);
+        let around = Arc::clone(&self.surroundings);
         let (watched, events, of) = (process.clone(), self.events.clone(), name.to_owned());
         tokio::spawn(async move {
-            match watched.ended().await {
-                Ok(ending) => {
-                    let event = Event::KeeperEnded(of, watched.id(), ending);
+            match around.supervision.end(&watched, &keeper).await {
+                Ok(end) => {
+                    let event = Event::KeeperEnded(of, watched.id(), end);
                     drop(events.send(event).await);
                 }
                 Err(error) => log::error!("process {} is not watched: {error}", watched.id()),
@@ -88,29 +112,8 @@ impl Actor {
         }
     }
 
-    /// Hears what the keeper says to its supervisor (sd_notify(3)).
-    fn listen(&self, name: &str, path: &PathBuf) -> std::io::Result<()> {
-        let _ = std::fs::remove_file(path);
-        let socket = UnixDatagram::bind(path)?;
-        let (events, of) = (self.events.clone(), name.to_owned());
-        tokio::spawn(async move {
-            let mut buffer = [0; 512];
-            while let Ok(length) = socket.recv(&mut buffer).await {
-                let said = buffer.get(..length).unwrap_or_default();
-                if said
-                    .split(|byte| *byte == b'\n')
-                    .any(|line| line == b"READY=1")
-                {
-                    drop(events.send(Event::KeeperReady(of)).await);
-                    return;
-                }
-            }
-        });
-        Ok(())
-    }
-
     /// Takes over the keeper of an earlier manager.
-    pub(super) fn find_device(&mut self, name: &str, saved: &SavedDevice, has_vmm: bool) {
+    pub(super) async fn find_device(&mut self, name: &str, saved: &SavedDevice, has_vmm: bool) {
         let Some(process) = Process::find(&saved.keeper) else {
             if let Some(device) = self.devices.get_mut(name) {
                 device.attached = saved.attached && has_vmm;
@@ -125,6 +128,11 @@ impl Actor {
             );
             process.signal(Signal::TERM);
             return;
+        }
+        if let Some(device) = self.devices.get(name) {
+            let around = Arc::clone(&self.surroundings);
+            let keeper = self.supervised_device(device);
+            around.supervision.adopt(&keeper).await;
         }
         self.watch_keeper(name, process);
         if let Some(device) = self.devices.get_mut(name) {
@@ -152,9 +160,8 @@ impl Actor {
     }
 
     /// A keeper ended, and with it the monitor's connection.
-    pub(super) async fn device_ended(&mut self, name: &str, ending: Ending) {
-        let words = last_words(&self.device_log(name));
-        let rules = self.wanted.guest.restart.clone();
+    pub(super) async fn device_ended(&mut self, name: &str, end: End) {
+        let End { ending, words } = end;
         let Some(device) = self.devices.get_mut(name) else {
             return;
         };
@@ -176,25 +183,34 @@ impl Actor {
             }
             return;
         }
-        device.reason = format!("{ending}: {words}");
-        log::error!("{}: the device {name} {ending}: {words}", self.wanted.name);
-        match device.history.judge(&rules, Cause::Device, Instant::now()) {
+        let attached = device.attached;
+        self.device_failed(name, &format!("{ending}: {words}"));
+        if attached {
+            self.give_up_connection(name);
+        }
+        self.advance().await;
+    }
+
+    /// A keeper ended, or could not be started: again, later, or not any more.
+    fn device_failed(&mut self, name: &str, reason: &str) {
+        let rules = &self.wanted.guest.restart;
+        let guest = &self.wanted.name;
+        let Some(device) = self.devices.get_mut(name) else {
+            return;
+        };
+        log::error!("{guest}: the device {name}: {reason}");
+        device.reason = reason.to_owned();
+        match device.history.judge(rules, Cause::Device, Instant::now()) {
             Verdict::Restart(wait) => {
                 device.restarts = device.restarts.saturating_add(1);
                 device.restart_at = Some(after(Instant::now(), wait));
             }
             Verdict::Isolate => {
-                log::error!(
-                    "{}: the device {name} ended too often: isolated",
-                    self.wanted.name
-                );
+                log::error!("{guest}: the device {name} failed too often: isolated");
+                device.restart_at = None;
                 device.isolated = true;
             }
         }
-        if device.attached {
-            self.give_up_connection(name);
-        }
-        self.advance().await;
     }
 
     pub(super) async fn tick_devices(&mut self, now: Instant) {
@@ -206,13 +222,9 @@ impl Actor {
             .map(|(name, _)| name.clone())
             .collect();
         for name in due {
-            if let Err(error) = self.ensure_device(&name) {
-                log::error!("{}: device {name}: {error}", self.wanted.name);
-                if let Some(device) = self.devices.get_mut(&name) {
-                    device.restart_at = None;
-                    device.isolated = true;
-                    device.reason = error.to_string();
-                }
+            if let Err(error) = self.ensure_device(&name).await {
+                self.device_failed(&name, &error.to_string());
+                self.advance().await;
             }
             self.save();
         }
@@ -229,7 +241,7 @@ impl Actor {
         device.isolated = false;
         let failed = |error: std::io::Error| GuestError::Device(name.to_owned(), error.to_string());
         self.prepare_folder().map_err(failed)?;
-        self.ensure_device(name).map_err(failed)
+        self.ensure_device(name).await.map_err(failed)
     }
 
     pub(super) fn stop_device(&mut self, name: &str) -> Result<(), GuestError> {
@@ -260,6 +272,13 @@ impl Actor {
                 return;
             }
         }
+        if uses_folder && old.guest.limits != self.wanted.guest.limits {
+            let limits = &self.wanted.guest.limits;
+            self.surroundings
+                .supervision
+                .limit(&self.wanted.name, limits)
+                .await;
+        }
         let gone: Vec<String> = self
             .devices
             .keys()
@@ -281,7 +300,7 @@ impl Actor {
             self.devices.insert(name.clone(), device);
             let runs = matches!(self.state, GuestState::Running | GuestState::Paused);
             if runs && !self.wanted.attachment(&name).manual {
-                self.attach_when_ready(&name, None);
+                self.attach_when_ready(&name, None).await;
             }
             return;
         };

@@ -88,6 +88,13 @@ pub fn of(device_type: &str) -> Option<&'static FrontEnd> {
         .find(|front_end| front_end.device_type == device_type)
 }
 
+/// Whether a device of this type is started before the others: a chime and the rear camera's
+/// picture are wanted first.
+#[must_use]
+pub fn comes_first(device_type: &str) -> bool {
+    matches!(device_type, "media" | "snd" | "video")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
