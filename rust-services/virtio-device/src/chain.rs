@@ -53,6 +53,8 @@ pub struct Chain {
     pub(crate) generation: u32,
     pub(crate) deaths: u8,
     pub(crate) blame: u8,
+    /// When the wake-up came that found it, on the clock of [`crate::clock::now`].
+    pub(crate) found: std::time::Duration,
     /// Readable segments first, then the writable ones.
     pub(crate) segments: Vec<Segment>,
     pub(crate) readable_segments: usize,

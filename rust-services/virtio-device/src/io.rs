@@ -86,6 +86,8 @@ pub struct Io {
     pub(crate) stats: DeviceStats,
     pub(crate) epoll: OwnedFd,
     timer: Timer,
+    /// When the wake-up came that is being worked on.
+    pub(crate) turn: Duration,
     record: Arc<Record>,
 }
 
@@ -99,6 +101,7 @@ impl Io {
             stats,
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             timer: Timer::new()?,
+            turn: clock::now(),
             record,
         };
         io.add(&io.timer, Token::Deadline)?;
@@ -124,7 +127,8 @@ impl Io {
             let stats = self.stats.queue(queue);
             let popped = active.ring.pop(&self.memory, queue, self.generation);
             match popped {
-                Ok(Popped::Chain(chain)) => {
+                Ok(Popped::Chain(mut chain)) => {
+                    chain.found = self.turn;
                     active.budget = active.budget.saturating_sub(1);
                     if let Some(stats) = stats {
                         stats.requests.add(1);
@@ -132,7 +136,8 @@ impl Io {
                     }
                     return Some(chain);
                 }
-                Ok(Popped::Malformed(chain)) => {
+                Ok(Popped::Malformed(mut chain)) => {
+                    chain.found = self.turn;
                     active.budget = active.budget.saturating_sub(1);
                     if let Some(stats) = stats {
                         stats.requests.add(1);
@@ -186,7 +191,7 @@ impl Io {
         if chain.generation != self.generation {
             return;
         }
-        let queue = chain.queue;
+        let (queue, found) = (chain.queue, chain.found);
         // A frozen ring takes nothing: what ends while a VM is paused must be kept by the handler.
         // One that is broken still gets back what was taken before.
         let Some(Slot::Running(active)) = self.slots.get_mut(queue) else {
@@ -198,6 +203,7 @@ impl Io {
         if let Some(stats) = self.stats.queue(queue) {
             stats.completed.add(1);
             stats.bytes_written.add(u64::from(written));
+            stats.latencies.add(clock::now().saturating_sub(found));
         }
     }
 

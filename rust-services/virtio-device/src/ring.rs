@@ -230,6 +230,7 @@ impl Ring {
             generation,
             deaths: start.deaths,
             blame: start.blame,
+            found: std::time::Duration::ZERO,
             segments: self.spare.pop().unwrap_or_default(),
             readable_segments: 0,
             readable: 0,

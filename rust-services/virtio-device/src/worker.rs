@@ -157,6 +157,7 @@ impl Reactor {
             let beat = self.heartbeat.load(Ordering::Relaxed);
             self.heartbeat
                 .store(beat.wrapping_add(1), Ordering::Relaxed);
+            self.io.turn = crate::clock::now();
             let waiting = self.take_turns();
             for event in &events {
                 match Token::from_data(event.data) {
