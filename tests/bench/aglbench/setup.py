@@ -54,13 +54,14 @@ class Versions:
         "userland": " ".join(userland.PACKAGES),
     })
 
+    # Checkouts that ask for other packages share a cache, and each keeps its own answer.
+    FILE = f"versions-{QUESTION}.json"
+
     @classmethod
     def read(cls, cache: Cache) -> "Versions | None":
-        """The versions chosen by an earlier run, if they are still what is asked for."""
+        """The versions chosen by an earlier run that asked for the same."""
         try:
-            kept = json.loads((cache.root / "versions.json").read_text())
-            if kept["question"] != cls.QUESTION:
-                return None
+            kept = json.loads((cache.root / cls.FILE).read_text())
             return cls(Found(**kept["qemu"]), Found(**kept["kernel"]), [Found(**entry) for entry in kept["userland"]])
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -68,12 +69,12 @@ class Versions:
     def write(self, cache: Cache) -> None:
         """Keep them for the next run."""
         kept = {
-            "question": self.QUESTION, "qemu": vars(self.qemu), "kernel": vars(self.kernel),
+            "qemu": vars(self.qemu), "kernel": vars(self.kernel),
             "userland": [vars(entry) for entry in self.userland],
         }
-        new = cache.root / "versions.json.new"
+        new = cache.root / f"{self.FILE}.new"
         new.write_text(json.dumps(kept, indent=1) + "\n")
-        new.rename(cache.root / "versions.json")
+        new.rename(cache.root / self.FILE)
 
     def pieces(self, cache: Cache) -> Pieces:
         """Where the pieces made of these versions are, or would be."""
