@@ -11,7 +11,7 @@ PACKAGE_ARCH = "${MACHINE_ARCH}"
 inherit packagegroup
 
 # Drivers that neither 6.6 nor 6.18 has. A guest with Linux 7.2 or later has CAN in its kernel: take virtio-can out there.
-AGL_VIRTIO_GUEST_DRIVERS ?= "virtio-can virtio-rpmb virtio-video"
+AGL_VIRTIO_GUEST_DRIVERS ?= "virtio-can virtio-media virtio-rpmb virtio-video"
 
 RDEPENDS:${PN} = "\
     agl-virtio-selftest \

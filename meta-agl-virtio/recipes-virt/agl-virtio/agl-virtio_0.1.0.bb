@@ -18,6 +18,8 @@ SRC_URI += "\
     file://agl-virtio-can@.service \
     file://agl-virtio-can@.socket \
     file://agl-virtio-first.target \
+    file://agl-virtio-media@.service \
+    file://agl-virtio-media@.socket \
     file://agl-virtio-rpmb@.service \
     file://agl-virtio-rpmb@.socket \
     file://agl-virtio-sandbox.conf \
@@ -37,7 +39,7 @@ S = "${UNPACKDIR}/ws"
 inherit cargo cargo-update-recipe-crates pkgconfig ptest-cargo systemd useradd
 
 # What is built and packaged, of all crates of the workspace.
-AGL_VIRTIO_PROGRAMS = "agl-virtio-can agl-virtio-keeper agl-virtio-rpmb agl-virtio-scmi agl-virtio-selftest agl-virtio-snd agl-virtioctl agl-virtiod"
+AGL_VIRTIO_PROGRAMS = "agl-virtio-can agl-virtio-keeper agl-virtio-media agl-virtio-rpmb agl-virtio-scmi agl-virtio-selftest agl-virtio-snd agl-virtioctl agl-virtiod"
 AGL_VIRTIO_RUST = "1.85"
 
 python () {
@@ -51,7 +53,7 @@ python () {
 
 PACKAGECONFIG ??= "alsa gstreamer"
 PACKAGECONFIG[alsa] = "--features=agl-virtio-snd/alsa,,alsa-lib"
-PACKAGECONFIG[gstreamer] = "--features=agl-virtio-snd/gstreamer,,gstreamer1.0 gstreamer1.0-plugins-base"
+PACKAGECONFIG[gstreamer] = "--features=agl-virtio-media/gstreamer --features=agl-virtio-snd/gstreamer,,gstreamer1.0 gstreamer1.0-plugins-base"
 
 CARGO_BUILD_FLAGS:append = " --no-default-features --features=agl-virtio-rpmb/service ${@' '.join('-p ' + p for p in d.getVar('AGL_VIRTIO_PROGRAMS').split())}"
 
@@ -78,13 +80,14 @@ do_install() {
     install -d -m 0755 ${D}${sysconfdir}/agl-virtio ${D}${sysconfdir}/agl-virtio/guests.d
 }
 
-PACKAGES =+ "${PN}-can ${PN}-common ${PN}-ctl ${PN}-keeper ${PN}-manager ${PN}-rpmb ${PN}-rpmb-tool ${PN}-scmi ${PN}-selftest ${PN}-snd"
+PACKAGES =+ "${PN}-can ${PN}-common ${PN}-ctl ${PN}-keeper ${PN}-manager ${PN}-media ${PN}-rpmb ${PN}-rpmb-tool ${PN}-scmi ${PN}-selftest ${PN}-snd"
 
 SUMMARY:${PN}-can = "VIRTIO CAN device service"
 SUMMARY:${PN}-common = "What all VIRTIO device services share: supervision, D-Bus policy, polkit action, folders"
 SUMMARY:${PN}-ctl = "Guests and their virtual devices at a terminal"
 SUMMARY:${PN}-keeper = "Holds a VMM's connection while its device service comes and goes"
 SUMMARY:${PN}-manager = "Defines, starts and supervises guests, and shows them on D-Bus"
+SUMMARY:${PN}-media = "VIRTIO media device service: cameras"
 SUMMARY:${PN}-rpmb = "VIRTIO RPMB device service: replay-protected memory blocks"
 SUMMARY:${PN}-rpmb-tool = "Programs, reads and writes an RPMB device, in a guest or on a host"
 SUMMARY:${PN}-scmi = "VIRTIO SCMI platform service: clocks, power, performance, sensors, resets by policy"
@@ -93,7 +96,7 @@ SUMMARY:${PN}-snd = "VIRTIO sound device service"
 
 # ${PN} itself is all of them.
 ALLOW_EMPTY:${PN} = "1"
-RDEPENDS:${PN} = "${PN}-can ${PN}-ctl ${PN}-keeper ${PN}-manager ${PN}-rpmb ${PN}-scmi ${PN}-snd"
+RDEPENDS:${PN} = "${PN}-can ${PN}-ctl ${PN}-keeper ${PN}-manager ${PN}-media ${PN}-rpmb ${PN}-scmi ${PN}-snd"
 
 FILES:${PN}-can = "\
     ${bindir}/agl-virtio-can \
@@ -124,6 +127,11 @@ FILES:${PN}-manager = "\
 "
 RDEPENDS:${PN}-manager = "${PN}-common ${PN}-keeper"
 
+FILES:${PN}-media = "${bindir}/agl-virtio-media ${systemd_system_unitdir}/agl-virtio-media@.service ${systemd_system_unitdir}/agl-virtio-media@.socket"
+RDEPENDS:${PN}-media = "${PN}-common ${PN}-keeper"
+RRECOMMENDS:${PN}-media = "${@bb.utils.contains('PACKAGECONFIG', 'gstreamer', \
+    'gstreamer1.0-plugins-base gstreamer1.0-plugins-good', '', d)}"
+
 FILES:${PN}-rpmb = "${bindir}/agl-virtio-rpmb ${systemd_system_unitdir}/agl-virtio-rpmb@.service ${systemd_system_unitdir}/agl-virtio-rpmb@.socket"
 RDEPENDS:${PN}-rpmb = "${PN}-common ${PN}-keeper"
 
@@ -149,24 +157,27 @@ RRECOMMENDS:${PN}-snd = "${@bb.utils.contains('PACKAGECONFIG', 'gstreamer', \
     'gstreamer1.0-plugins-base gstreamer1.0-plugins-good', '', d)}"
 
 # An instance is a guest: nobody but the integrator knows which there are.
-SYSTEMD_PACKAGES = "${PN}-can ${PN}-common ${PN}-manager ${PN}-rpmb ${PN}-scmi ${PN}-snd"
+SYSTEMD_PACKAGES = "${PN}-can ${PN}-common ${PN}-manager ${PN}-media ${PN}-rpmb ${PN}-scmi ${PN}-snd"
 SYSTEMD_SERVICE:${PN}-can = "agl-virtio-can@.service agl-virtio-can@.socket"
 SYSTEMD_SERVICE:${PN}-common = "agl-virtio-first.target"
 SYSTEMD_SERVICE:${PN}-manager = "agl-virtiod.service"
+SYSTEMD_SERVICE:${PN}-media = "agl-virtio-media@.service agl-virtio-media@.socket"
 SYSTEMD_SERVICE:${PN}-rpmb = "agl-virtio-rpmb@.service agl-virtio-rpmb@.socket"
 SYSTEMD_SERVICE:${PN}-scmi = "agl-virtio-scmi@.service agl-virtio-scmi@.socket"
 SYSTEMD_SERVICE:${PN}-snd = "agl-virtio-snd@.service agl-virtio-snd@.socket"
 SYSTEMD_AUTO_ENABLE = "disable"
 
 # agl-virtio: who may connect to devices' sockets. pipewire: who may reach AGL's sound server.
-USERADD_PACKAGES = "${PN}-can ${PN}-common ${PN}-rpmb ${PN}-scmi ${PN}-snd"
+USERADD_PACKAGES = "${PN}-can ${PN}-common ${PN}-media ${PN}-rpmb ${PN}-scmi ${PN}-snd"
 GROUPADD_PARAM:${PN}-can = "--system agl-virtio"
 GROUPADD_PARAM:${PN}-common = "--system agl-virtio"
+GROUPADD_PARAM:${PN}-media = "--system agl-virtio; --system pipewire"
 GROUPADD_PARAM:${PN}-rpmb = "--system agl-virtio"
 GROUPADD_PARAM:${PN}-scmi = "--system agl-virtio"
 GROUPADD_PARAM:${PN}-snd = "--system agl-virtio; --system pipewire"
 AGL_VIRTIO_USER = "--system --no-create-home --home-dir /nonexistent --shell /sbin/nologin --gid agl-virtio"
 USERADD_PARAM:${PN}-can = "${AGL_VIRTIO_USER} agl-virtio-can"
+USERADD_PARAM:${PN}-media = "${AGL_VIRTIO_USER} --groups pipewire,video agl-virtio-media"
 USERADD_PARAM:${PN}-rpmb = "${AGL_VIRTIO_USER} agl-virtio-rpmb"
 USERADD_PARAM:${PN}-scmi = "${AGL_VIRTIO_USER} agl-virtio-scmi"
 USERADD_PARAM:${PN}-snd = "${AGL_VIRTIO_USER} --groups audio,pipewire agl-virtio-snd"
