@@ -1,6 +1,6 @@
 SUMMARY = "QEMU with the front ends of this project's devices, the same for every series"
-DESCRIPTION = "A VMM for guests with vhost-user devices: the emulator of this machine's own architecture, with KVM, and the \
-generic vhost-user device with queues of 256. QEMU of scarthgap (8.2) has neither vhost-user-snd nor -scmi, and OE-core leaves \
+DESCRIPTION = "A VMM for guests with vhost-user devices: the emulator of this machine's own architecture, with KVM, and that of \
+the guest image's; and the generic vhost-user device with queues of 256. QEMU of scarthgap (8.2) has neither vhost-user-snd nor -scmi, and OE-core leaves \
 vhost off in every series."
 HOMEPAGE = "https://www.qemu.org/"
 SECTION = "virtualization"
@@ -31,8 +31,9 @@ inherit pkgconfig python3native
 # QEMU 11 runs on 64-bit hosts only.
 COMPATIBLE_HOST = "(aarch64|x86_64).*-linux"
 
-# Its own architecture: a host's guests are run by KVM. QEMU as such does without optimisation only in theory.
-AGL_VIRTIO_QEMU_TARGET = "${@d.getVar('TARGET_ARCH')}-softmmu"
+# Its own architecture, for KVM; and that of the guest image (virtio-aarch64), which an x86 host emulates.
+AGL_VIRTIO_QEMU_TARGETS ?= "${@' '.join(sorted({'aarch64', d.getVar('TARGET_ARCH')}))}"
+# Without optimisation it does not work.
 DEBUG_BUILD = "0"
 
 PACKAGECONFIG ??= "fdt kvm seccomp slirp tcg vhost virtfs"
@@ -57,7 +58,7 @@ EXTRA_OECONF = "\
     --cross-prefix=${HOST_PREFIX} --cpu=${TARGET_ARCH} --host-cc='${BUILD_CC}' \
     --extra-cflags='${CFLAGS}' --extra-ldflags='${LDFLAGS}' \
     --python=${UNPACKDIR}/python-of-the-build \
-    --target-list=${AGL_VIRTIO_QEMU_TARGET} \
+    --target-list=${@','.join(t + '-softmmu' for t in d.getVar('AGL_VIRTIO_QEMU_TARGETS').split())} \
     --without-default-features --enable-system \
     --disable-docs --disable-download --disable-install-blobs --disable-strip --disable-werror \
     ${PACKAGECONFIG_CONFARGS} \
@@ -71,7 +72,7 @@ do_configure() {
 do_configure[cleandirs] += "${B}"
 
 do_compile() {
-    ninja -v ${PARALLEL_MAKE} qemu-system-${TARGET_ARCH}
+    ninja -v ${PARALLEL_MAKE} ${@' '.join('qemu-system-' + t for t in d.getVar('AGL_VIRTIO_QEMU_TARGETS').split())}
 }
 do_compile[progress] = "outof:^\[(\d+)/(\d+)\]\s+"
 
@@ -79,12 +80,13 @@ do_compile[progress] = "outof:^\[(\d+)/(\d+)\]\s+"
 AGL_VIRTIO_QEMU_DATA = "bios-256k.bin efi-virtio.rom kvmvapic.bin linuxboot_dma.bin vgabios-stdvga.bin"
 
 do_install() {
-    install -D -m 0755 ${B}/qemu-system-${TARGET_ARCH} ${D}${bindir}/qemu-system-${TARGET_ARCH}
+    for target in ${AGL_VIRTIO_QEMU_TARGETS}; do
+        install -D -m 0755 "${B}/qemu-system-$target" "${D}${bindir}/qemu-system-$target"
+    done
     for file in ${AGL_VIRTIO_QEMU_DATA}; do
         install -D -m 0644 "${S}/pc-bios/$file" "${D}${datadir}/agl-virtio-qemu/$file"
     done
 }
 
 # In the place of OE-core's, whose program has the same name.
-AGL_VIRTIO_QEMU_REPLACED = "qemu-system-${@d.getVar('TARGET_ARCH').replace('_', '-')}"
-RCONFLICTS:${PN} = "${AGL_VIRTIO_QEMU_REPLACED}"
+RCONFLICTS:${PN} = "${@' '.join('qemu-system-' + t.replace('_', '-') for t in d.getVar('AGL_VIRTIO_QEMU_TARGETS').split())}"
