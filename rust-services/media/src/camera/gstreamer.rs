@@ -117,12 +117,19 @@ fn parse(text: &str) -> Result<gst::Pipeline, SourceError> {
         .map_err(|_| SourceError(format!("{text}: is no pipeline")))
 }
 
+/// A pipeline that is stopped before it is let go.
+struct Running(gst::Pipeline);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.set_state(gst::State::Null);
+    }
+}
+
 fn serve(description: &str, orders: &Receiver<Order>, mailbox: &Shared) {
-    let mut running: Option<gst::Pipeline> = None;
+    let mut running: Option<Running> = None;
     while let Ok(order) = orders.recv() {
-        if let Some(pipeline) = running.take() {
-            let _ = pipeline.set_state(gst::State::Null);
-        }
+        drop(running.take());
         if let Order::Start(stream, mode) = order {
             match start(description, stream, mode, mailbox) {
                 Ok(pipeline) => running = Some(pipeline),
@@ -139,7 +146,7 @@ fn start(
     stream: u64,
     mode: Mode,
     mailbox: &Shared,
-) -> Result<gst::Pipeline, SourceError> {
+) -> Result<Running, SourceError> {
     let caps = format!(
         "! video/x-raw,format={},width={},height={},framerate={}/1,pixel-aspect-ratio=1/1",
         mode.format.gstreamer_name(),
@@ -147,7 +154,8 @@ fn start(
         mode.height,
         mode.interval.rate()
     );
-    let pipeline = parse(&whole(description, &caps))?;
+    let running = Running(parse(&whole(description, &caps))?);
+    let pipeline = &running.0;
     let end = pipeline.by_name(END).and_then(|end| end.downcast().ok());
     let end: AppSink = end.ok_or_else(|| SourceError("no end".to_owned()))?;
     let letters = Arc::clone(mailbox);
@@ -191,16 +199,12 @@ fn start(
     // A camera's pictures come when they come; those of a file are held back to the pace of time.
     match change {
         Ok(success) => end.set_sync(success != gst::StateChangeSuccess::NoPreroll),
-        Err(_) => {
-            let _ = pipeline.set_state(gst::State::Null);
-            return Err(failed("does not start"));
-        }
+        Err(_) => return Err(failed("does not start")),
     }
     if pipeline.set_state(gst::State::Playing).is_err() {
-        let _ = pipeline.set_state(gst::State::Null);
         return Err(failed("does not run"));
     }
-    Ok(pipeline)
+    Ok(running)
 }
 
 impl Source for PipelineSource {
