@@ -23,45 +23,34 @@ pub struct RawPicture {
 }
 
 impl RawPicture {
-    /// A picture of this layout, of which `size` is seen: `get` is called once with room for all its
-    /// planes, one after the other, and fills it: the only copy there is.
-    ///
-    /// # Errors
-    /// What `get` says; nothing where there is no memory or the layout cannot be.
-    pub fn fill<E>(
-        layout: &Layout,
-        size: Size,
-        get: impl FnOnce(&mut [u8]) -> Result<(), E>,
-    ) -> Result<Option<Self>, E> {
-        let Ok(mut buffer) = gst::Buffer::with_size(layout.bytes()) else {
-            return Ok(None);
-        };
-        let Some(writable) = buffer.get_mut() else {
-            return Ok(None);
-        };
-        match writable.map_writable() {
-            Ok(mut map) => get(map.as_mut_slice())?,
-            Err(_) => return Ok(None),
+    /// A picture of this layout, of which `size` is seen. `bytes` are all its planes, one after the
+    /// other; they are not copied. Nothing where they are too few.
+    #[must_use]
+    pub fn new(layout: &Layout, size: Size, bytes: Vec<u8>) -> Option<Self> {
+        if bytes.len() < layout.bytes() {
+            return None;
         }
+        let mut buffer = gst::Buffer::from_mut_slice(bytes);
         let planes = layout.planes();
         let offsets: Vec<usize> = planes.iter().map(|plane| plane.offset).collect();
         let strides: Vec<i32> = planes
             .iter()
             .map(|plane| i32::try_from(plane.stride).unwrap_or(i32::MAX))
             .collect();
-        let described = VideoMeta::add_full(
-            writable,
+        VideoMeta::add_full(
+            buffer.get_mut()?,
             VideoFrameFlags::empty(),
             layout.format.video_format(),
             size.width,
             size.height,
             &offsets,
             &strides,
-        );
-        Ok(described.is_ok().then_some(Self {
+        )
+        .ok()?;
+        Some(Self {
             buffer,
             force_key: false,
-        }))
+        })
     }
 
     /// Asks for a key picture.

@@ -17,12 +17,10 @@ pub enum CodecError {
     },
     /// No codec of the configuration can be had.
     #[error(
-        "not one of the configured codecs can be used ({reasons}); install their elements or name others"
+        "not one of the configured codecs can be used, the log says why; \
+         install their elements or name others"
     )]
-    NoCodec {
-        /// Why not, codec by codec.
-        reasons: String,
-    },
+    NoCodec,
     /// The codec's elements are not installed or not configured.
     #[error("{codec} is not offered: its elements are missing, the log of the start says which")]
     NotOffered {

@@ -17,8 +17,8 @@
 //! [`Library::load`]. Each session has a thread that brings its pipeline up and down, so that an
 //! element which hangs holds up nobody; such a session ends with [`CodecError::Hangs`].
 //!
-//! No virtio in here: how guest memory is reached is the business of who calls
-//! [`Picture::write`] and [`RawPicture::fill`], which hand over runs of bytes and copy them once.
+//! No virtio in here: how guest memory is reached is the business of who calls [`Picture::write`],
+//! which hands over runs of bytes to be copied once, and of who fills the bytes of a [`RawPicture`].
 #![forbid(unsafe_code)]
 
 mod codec;

@@ -72,14 +72,51 @@ pub(crate) fn encode(encoder: &str, size: Size, pictures: u32) -> Clip {
          ! video/x-raw,format=I420,width={width},height={height},framerate=30/1 \
          ! {encoder} ! appsink name=out"
     ));
-    let bytes = |sample: &gst::Sample| sample.buffer().unwrap().map_readable().unwrap().to_vec();
     Clip {
         shown: samples
             .iter()
             .map(|sample| sample.buffer().unwrap().pts().unwrap().nseconds())
             .collect(),
-        units: samples.iter().map(bytes).collect(),
+        units: samples.iter().map(bytes_of).collect(),
     }
+}
+
+/// A moving picture in NV12 without padding; its width is a multiple of four.
+pub(crate) fn raw(size: Size, pictures: u32) -> Vec<Vec<u8>> {
+    let Size { width, height } = size;
+    let samples = run(&format!(
+        "videotestsrc pattern=ball num-buffers={pictures} \
+         ! video/x-raw,format=NV12,width={width},height={height},framerate=25/1 ! appsink name=out"
+    ));
+    samples.iter().map(bytes_of).collect()
+}
+
+fn bytes_of(sample: &gst::Sample) -> Vec<u8> {
+    sample.buffer().unwrap().map_readable().unwrap().to_vec()
+}
+
+/// What the host's own decoder makes of access units, in NV12.
+pub(crate) fn decoded(codec: Codec, units: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let shown = (0..units.len() as u64).map(|number| number * 40_000_000);
+    let clip = Clip {
+        units: units.to_vec(),
+        shown: shown.collect(),
+    };
+    samples_of(codec, &clip, PixelFormat::Nv12)
+        .iter()
+        .map(bytes_of)
+        .collect()
+}
+
+/// How near a picture is to another, in dB.
+pub(crate) fn psnr(one: &[u8], other: &[u8]) -> f64 {
+    assert_eq!(one.len(), other.len());
+    let squares = one.iter().zip(other).map(|(one, other)| {
+        let difference = f64::from(*one) - f64::from(*other);
+        difference * difference
+    });
+    let mean = squares.sum::<f64>() / one.len() as f64;
+    10.0 * (255.0 * 255.0 / mean.max(1e-9)).log10()
 }
 
 /// Pictures of the host's own decoder, as they lie in memory without padding.
@@ -88,6 +125,20 @@ pub(crate) fn plain(codec: Codec, clip: &Clip) -> Vec<u64> {
 }
 
 pub(crate) fn plain_as(codec: Codec, clip: &Clip, format: PixelFormat) -> Vec<u64> {
+    samples_of(codec, clip, format)
+        .iter()
+        .map(|sample| {
+            let info = gstreamer_video::VideoInfo::from_caps(sample.caps().unwrap()).unwrap();
+            let frame = gstreamer_video::VideoFrame::from_buffer_readable(
+                sample.buffer_owned().unwrap(),
+                &info,
+            );
+            sum_of(&frame.unwrap(), format)
+        })
+        .collect()
+}
+
+fn samples_of(codec: Codec, clip: &Clip, format: PixelFormat) -> Vec<gst::Sample> {
     gst::init().unwrap();
     let elements = Elements::default();
     let name = match format {
@@ -136,18 +187,12 @@ pub(crate) fn plain_as(codec: Codec, clip: &Clip, format: PixelFormat) -> Vec<u6
         source.push_buffer(buffer).unwrap();
     }
     source.end_of_stream().unwrap();
-    let mut sums = Vec::new();
+    let mut samples = Vec::new();
     while let Ok(sample) = sink.pull_sample() {
-        let info = gstreamer_video::VideoInfo::from_caps(sample.caps().unwrap()).unwrap();
-        let frame = gstreamer_video::VideoFrame::from_buffer_readable(
-            sample.buffer_owned().unwrap(),
-            &info,
-        )
-        .unwrap();
-        sums.push(sum_of(&frame, format));
+        samples.push(sample);
     }
     pipeline.set_state(gst::State::Null).unwrap();
-    sums
+    samples
 }
 
 fn sum_of(
@@ -178,14 +223,19 @@ fn visible(format: PixelFormat, size: Size) -> Vec<(usize, usize)> {
     }
 }
 
-struct Fnv(u64);
+/// A sum of bytes.
+pub(crate) struct Fnv(u64);
 
 impl Fnv {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(0xcbf2_9ce4_8422_2325)
     }
 
-    fn add(&mut self, bytes: &[u8]) {
+    pub(crate) fn value(&self) -> u64 {
+        self.0
+    }
+
+    pub(crate) fn add(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
         }

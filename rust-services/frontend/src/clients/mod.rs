@@ -7,3 +7,4 @@ pub mod media;
 pub mod rpmb;
 pub mod scmi;
 pub mod snd;
+pub mod video;

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Draft v3, which ChromeOS' guests speak: a twin of v5 with other numbers of raw formats, and other
+//! structures about resources.
+
+use agl_virtio_codec::PixelFormat;
+
+use super::bytes::{Reader, Writer};
+use super::numbers::response;
+use super::v5::{answer_with, parse, which, write_event};
+use super::{Answer, Command, Dialect, Event, MAX_PLANES, Refusal, Request};
+
+/// Flag: the last one.
+const END: u32 = 2;
+/// Flag: a key picture.
+const KEY: u32 = 4;
+/// Flag of other pictures.
+const PREDICTED: u32 = 8;
+
+/// The dialect.
+#[derive(Clone, Copy, Debug)]
+pub struct V3;
+
+impl Dialect for V3 {
+    fn name(&self) -> &'static str {
+        "v3"
+    }
+
+    fn parse(&self, bytes: &[u8]) -> Result<Request, (u32, Refusal)> {
+        parse(bytes, create, queue)
+    }
+
+    fn answer(&self, stream: u32, answer: &Answer) -> Vec<u8> {
+        answer_with(self, stream, answer, |done| {
+            let size = done
+                .sizes
+                .iter()
+                .fold(0_u32, |sum, size| sum.saturating_add(*size));
+            let end = if done.end { END } else { 0 };
+            let kind = match (size, done.key) {
+                (0, _) => 0,
+                (_, true) => KEY,
+                (_, false) => PREDICTED,
+            };
+            Writer::begin(response::RESOURCE_QUEUE, stream)
+                .u64(done.timestamp)
+                .u32(end | kind)
+                .u32(size)
+        })
+    }
+
+    fn event(&self, stream: u32, event: Event) -> Vec<u8> {
+        write_event(stream, event)
+    }
+
+    fn raw(&self, format: PixelFormat) -> Option<u32> {
+        Some(match format {
+            PixelFormat::Argb => 1,
+            PixelFormat::Bgra => 2,
+            PixelFormat::Nv12 => 3,
+            PixelFormat::I420 => 4,
+            PixelFormat::Yv12 => 5,
+            PixelFormat::Rgba => return None,
+        })
+    }
+}
+
+/// RESOURCE_CREATE. Offsets of planes are where the layout has them anyway.
+fn create(from: &mut Reader<'_>) -> Result<Command, Refusal> {
+    let queue = which(from)?;
+    let [id, _layout, num_planes] = from.u32s()?;
+    let _offsets: [u32; MAX_PLANES] = from.u32s()?;
+    let counts: [u32; MAX_PLANES] = from.u32s()?;
+    if num_planes as usize > MAX_PLANES {
+        return Err(Refusal::InvalidParameter);
+    }
+    // A single buffer has its entries once, whatever the number of planes.
+    let planes = counts
+        .iter()
+        .take(num_planes as usize)
+        .filter(|count| **count > 0)
+        .map(|count| from.runs(*count))
+        .collect::<Result<_, _>>()?;
+    Ok(Command::Attach { queue, id, planes })
+}
+
+fn queue(from: &mut Reader<'_>) -> Result<Command, Refusal> {
+    let queue = which(from)?;
+    let id = from.u32()?;
+    let timestamp = from.u64()?;
+    let given = from.u32()?;
+    let mut sizes: [u32; MAX_PLANES] = from.u32s()?;
+    for size in sizes.iter_mut().skip(given as usize) {
+        *size = 0;
+    }
+    Ok(Command::Queue {
+        queue,
+        id,
+        flags: 0,
+        timestamp,
+        sizes,
+    })
+}
