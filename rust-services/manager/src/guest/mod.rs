@@ -51,8 +51,12 @@ impl Surroundings {
     }
 }
 
-/// Writes a file so that it is either the old or the new one, whatever happens.
+/// Writes a file so that it is either the old or the new one, whatever happens. One that is as it
+/// should be needs no room for another one: a guest starts again while a disk is full.
 pub(crate) fn replace_file(path: &Path, content: &str) -> std::io::Result<()> {
+    if std::fs::read_to_string(path).is_ok_and(|old| old == content) {
+        return Ok(());
+    }
     let new = path.with_extension("new");
     std::fs::write(&new, content)?;
     std::fs::rename(&new, path)
