@@ -68,6 +68,10 @@ pub struct Service<C> {
     pub listener: UnixListener,
     /// The memory that outlives the service, from the keeper.
     pub record: Option<OwnedFd>,
+    /// What the service was started with that served this guest until now: its knobs stand as the
+    /// guest and the host have turned them since, and what differs in the new configuration is an
+    /// edit that nobody has taken over yet.
+    pub former: Option<C>,
     /// Asked when the service is to drain and end.
     pub stop: Stop,
     /// The D-Bus side.
@@ -200,7 +204,10 @@ pub fn run<D: Daemon>() -> ExitCode {
     });
     match start::<D>(line, &settings) {
         // The file of the socket is removed at the end.
-        Ok((service, _socket)) => finish(D::serve(service, settings.config)),
+        Ok((mut service, _socket)) => {
+            service.former = settings.former;
+            finish(D::serve(service, settings.config))
+        }
         Err(StartError::Config(error)) => show(&error).into(),
         Err(error) => {
             log::error!("{}", explain(&error));
@@ -287,6 +294,7 @@ fn start<D: Daemon>(
     let service = Service {
         listener,
         record,
+        former: None,
         stop,
         bus,
         sandbox,

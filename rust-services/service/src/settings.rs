@@ -12,11 +12,16 @@ use std::path::{Path, PathBuf};
 /// The guest's name where no file names it.
 const UNNAMED_GUEST: &str = "guest";
 
+/// A device's table, as text with places and as values.
+type Table<D> = (DeviceTable, <D as Daemon>::Config);
+
 /// What was said about the device.
 pub(crate) struct Settings<C> {
     pub(crate) place: Place,
     pub(crate) socket: Option<PathBuf>,
     pub(crate) config: C,
+    /// What the service was started with that served this guest before, where it is the same device.
+    pub(crate) former: Option<C>,
     table: Option<DeviceTable>,
 }
 
@@ -35,11 +40,12 @@ pub(crate) fn settings<D: Daemon>(
 ) -> Result<Settings<D::Config>, ConfigError> {
     match &line.common.config {
         Some(file) => {
-            let (table, config) = usable_file::<D>(file, line)?;
+            let ((table, config), former) = usable_file::<D>(file, line)?;
             Ok(Settings {
                 place: Place::new(&table.guest, &table.device),
                 socket: table.socket.clone(),
                 config,
+                former,
                 table: Some(table),
             })
         }
@@ -52,6 +58,7 @@ pub(crate) fn settings<D: Daemon>(
                 place: Place::new(UNNAMED_GUEST, device),
                 socket: None,
                 config,
+                former: None,
                 table: None,
             })
         }
@@ -63,16 +70,16 @@ pub(crate) fn settings<D: Daemon>(
 fn usable_file<D: Daemon>(
     file: &Path,
     line: &CommandLine<D::Options>,
-) -> Result<(DeviceTable, D::Config), ConfigError> {
+) -> Result<(Table<D>, Option<D::Config>), ConfigError> {
     let read = read_file::<D>(file, &line.common, &line.device);
     let Some(number) = line.common.used_config_fd.filter(|_| !line.common.check) else {
-        return read;
+        return Ok((read?, None));
     };
     let used = match UsedConfig::take(number) {
         Ok(used) => used,
         Err(error) => {
             log::warn!("--used-config-fd: {error}; a successor reads the file as it is then");
-            return read;
+            return Ok((read?, None));
         }
     };
     let former = used.text().and_then(|text| {
@@ -87,7 +94,7 @@ fn usable_file<D: Daemon>(
                  with holds on until its VMM starts anew",
                 file.display()
             );
-            Ok(former)
+            Ok((former, None))
         }
         (Err(error), Some(former)) => {
             // Shown as it is: its lines belong under one another.
@@ -95,13 +102,13 @@ fn usable_file<D: Daemon>(
             log::warn!(
                 "what the guest was started with holds on; mend the file before it starts anew"
             );
-            Ok(former)
+            Ok((former, None))
         }
-        (Ok(new), _) => {
+        (Ok(new), former) => {
             if let Err(error) = used.keep(new.0.source()) {
                 log::warn!("a successor reads the file as it is then: {error}");
             }
-            Ok(new)
+            Ok((new, former.map(|(_, config)| config)))
         }
         (Err(error), None) => Err(error),
     }
@@ -112,7 +119,7 @@ pub(crate) fn read_file<D: Daemon>(
     file: &Path,
     common: &CommonArgs,
     options: &D::Options,
-) -> Result<(DeviceTable, D::Config), ConfigError> {
+) -> Result<Table<D>, ConfigError> {
     let text = config::read_text(file)?;
     parse_text::<D>(file, text, common, options)
 }
@@ -123,7 +130,7 @@ fn parse_text<D: Daemon>(
     text: String,
     common: &CommonArgs,
     options: &D::Options,
-) -> Result<(DeviceTable, D::Config), ConfigError> {
+) -> Result<Table<D>, ConfigError> {
     let selection = Selection {
         device_type: D::TYPE,
         device: common.device.as_deref(),

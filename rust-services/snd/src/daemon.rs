@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use agl_virtio_service::bus::{DeviceInfo, DeviceState, QueueStatistics};
 use agl_virtio_service::cli::Program;
@@ -158,8 +158,16 @@ impl Daemon for Snd {
             log::error!("the streams stay off the bus: {error}");
         }
         let server = Arc::new(server(&service, &config, device)?);
-        let mut running = Running::new(config, Arc::clone(&panel));
-        service.on_reload(move |new| running.reload(&new).log());
+        let former = service.former.clone();
+        let running = Running::new(former.unwrap_or_else(|| config.clone()), Arc::clone(&panel));
+        let running = Arc::new(Mutex::new(running));
+        let reload = move |new: &SndConfig| {
+            let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
+            running.reload(new).log();
+        };
+        let edited = reload.clone();
+        panel.when_restored(move || edited(&config));
+        service.on_reload(move |new| reload(&new));
         if let Some(change) = service.show(Arc::new(Info::new(&server, panel))) {
             server.observe(move || change.changed());
         }

@@ -252,6 +252,7 @@ impl Handler for SoundHandler {
                 Err(error) => log::error!("the host's knobs do not reach the guest: {error}"),
             }
             self.restore(io.record(), start == Start::Recovered, now);
+            self.panel.restored();
             if start == Start::Recovered {
                 self.recovering_until = Some(now.saturating_add(ALL_QUEUES));
             }

@@ -87,6 +87,8 @@ pub struct Panel {
     /// Wakes the queue thread. A lock for those who turn knobs; the queue thread takes it once.
     waker: Mutex<Option<Waker>>,
     observer: OnceLock<Box<dyn Fn(Change) + Send + Sync>>,
+    /// To be done once the knobs stand as a former process left them.
+    restored: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 impl Panel {
@@ -100,6 +102,24 @@ impl Panel {
             driver: AtomicBool::new(false),
             waker: Mutex::new(None),
             observer: OnceLock::new(),
+            restored: Mutex::new(None),
+        }
+    }
+
+    /// Calls `then` when the first driver comes and the knobs stand as a former process left them.
+    pub fn when_restored(&self, then: impl FnOnce() + Send + 'static) {
+        *self.restored.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(then));
+    }
+
+    /// The knobs stand as a former process left them.
+    pub fn restored(&self) {
+        let then = self
+            .restored
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(then) = then {
+            then();
         }
     }
 

@@ -7,10 +7,13 @@ use std::path::Path;
 
 use frontend::Deadline;
 use frontend::clients::snd::SndClient;
-use frontend::clients::snd::wire::request;
+use frontend::clients::snd::wire::{request, status};
 use frontend::service_under_test::{Launch, ServiceUnderTest};
 
 use crate::support::{OUTPUT, driver, keeper, kill, pcm, prepare};
+
+/// The first element of a card.
+const VOLUME: u32 = 0;
 
 fn write(folder: &Path, streams: &[&str]) {
     let mut text = "[devices.cabin]\ntype = \"snd\"\n".to_owned();
@@ -84,16 +87,28 @@ fn an_edited_file_waits_for_the_next_guest_and_the_card_stays_as_its_driver_know
 }
 
 #[test]
-fn a_knob_that_was_edited_is_taken_over_by_the_successor() {
+fn a_knob_that_was_edited_turns_when_the_service_is_replaced() {
     let folder = tempfile::tempdir().unwrap();
-    write(folder.path(), &["name = \"Music\"\nrole = \"multimedia\""]);
+    write(folder.path(), &["name = \"Music\"\nvolume = 40"]);
     let service = start(folder.path());
     let mut client = driver(&service, true);
-    write(folder.path(), &["name = \"Music\"\nrole = \"navigation\""]);
+    // The guest has turned it since.
+    assert_eq!(
+        client.ctl_write(VOLUME, &[55, 0, 0, 0]).unwrap(),
+        status::OK
+    );
     die(&service);
-    assert_eq!(channels(&mut client), [8]);
-    let used = used_config(service.pid());
-    assert!(used.contains("navigation"), "{used}");
+    assert_eq!(client.ctl_read(VOLUME, 4).unwrap(), [55, 0, 0, 0]);
+    write(folder.path(), &["name = \"Music\"\nvolume = 80"]);
+    die(&service);
+    assert_eq!(client.ctl_read(VOLUME, 4).unwrap(), [80, 0, 0, 0]);
+    // Once: it is no newer than what the guest does after it.
+    assert_eq!(
+        client.ctl_write(VOLUME, &[10, 0, 0, 0]).unwrap(),
+        status::OK
+    );
+    die(&service);
+    assert_eq!(client.ctl_read(VOLUME, 4).unwrap(), [10, 0, 0, 0]);
 }
 
 #[test]
@@ -112,17 +127,4 @@ fn a_file_with_a_mistake_does_not_cost_a_guest_its_card() {
     die(&service);
     assert_eq!(channels(&mut client), [6], "not even without the file");
     pcm(&mut client, request::PCM_START, OUTPUT);
-}
-
-/// What the keeper holds of the configuration.
-fn used_config(keeper: u32) -> String {
-    let folder = std::fs::read_dir(format!("/proc/{keeper}/fd")).unwrap();
-    let held = folder
-        .map(|entry| entry.unwrap().path())
-        .find(|path| {
-            std::fs::read_link(path)
-                .is_ok_and(|target| target.to_string_lossy().contains("agl-virtio-config"))
-        })
-        .unwrap();
-    String::from_utf8_lossy(&std::fs::read(held).unwrap()).into_owned()
 }
