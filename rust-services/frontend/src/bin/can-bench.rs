@@ -29,7 +29,7 @@ struct Options {
     /// The CAN interface
     #[arg(long, value_name = "NAME")]
     interface: String,
-    /// Frames that are sent one by one, and ten times as many with 64 on their way
+    /// Frames that are sent one by one, and ten times as many with several on their way
     #[arg(long, value_name = "COUNT", default_value_t = 2000)]
     frames: u32,
     /// How long an idle service is watched, in seconds
@@ -38,7 +38,9 @@ struct Options {
 }
 
 /// Frames on their way at most.
-const IN_FLIGHT: usize = 64;
+const IN_FLIGHT: usize = 32;
+/// The most that the peer takes.
+const QUEUE_SIZE: u16 = 64;
 
 /// What was measured.
 struct Figures {
@@ -70,9 +72,13 @@ fn start(mut command: Command) -> Result<Subject, Error> {
 
 fn connect(path: &Path) -> Result<CanClient, Error> {
     let deadline = Deadline::patient();
+    let mut options = CanClient::options();
+    for queue in &mut options.queues {
+        queue.size = QUEUE_SIZE;
+    }
     loop {
         match UnixStream::connect(path) {
-            Ok(stream) => return CanClient::start(stream, &CanClient::options()),
+            Ok(stream) => return CanClient::start(stream, &options),
             Err(error) if deadline.passed() => return Err(io("connect")(error)),
             Err(_) => std::thread::sleep(Duration::from_millis(10)),
         }

@@ -98,7 +98,8 @@ impl CanClient {
     pub fn connect(stream: UnixStream, options: &GuestOptions) -> Result<Self> {
         let mut client = Self::over(Guest::connect(stream, options)?);
         client.guest.start()?;
-        client.fill(128)?;
+        let room = options.queues.get(usize::from(RX)).map_or(0, |of| of.size);
+        client.fill(usize::from(room.min(128)))?;
         Ok(client)
     }
 
