@@ -29,6 +29,8 @@ SRC_URI += "\
     file://agl-virtio-scmi@.socket \
     file://agl-virtio-snd@.service \
     file://agl-virtio-snd@.socket \
+    file://agl-virtio-video@.service \
+    file://agl-virtio-video@.socket \
     file://agl-virtio.tmpfiles \
     file://agl-virtiod.service \
     file://org.automotivelinux.Virtio1.conf \
@@ -40,6 +42,8 @@ inherit cargo cargo-update-recipe-crates pkgconfig ptest-cargo systemd useradd
 
 # What is built and packaged, of all crates of the workspace.
 AGL_VIRTIO_PROGRAMS = "agl-virtio-can agl-virtio-keeper agl-virtio-media agl-virtio-rpmb agl-virtio-scmi agl-virtio-selftest agl-virtio-snd agl-virtioctl agl-virtiod"
+# Codecs are GStreamer's, and there are none without it.
+AGL_VIRTIO_PROGRAMS += "${@bb.utils.contains('PACKAGECONFIG', 'gstreamer', 'agl-virtio-video', '', d)}"
 AGL_VIRTIO_RUST = "1.85"
 
 python () {
@@ -80,7 +84,7 @@ do_install() {
     install -d -m 0755 ${D}${sysconfdir}/agl-virtio ${D}${sysconfdir}/agl-virtio/guests.d
 }
 
-PACKAGES =+ "${PN}-can ${PN}-common ${PN}-ctl ${PN}-keeper ${PN}-manager ${PN}-media ${PN}-rpmb ${PN}-rpmb-tool ${PN}-scmi ${PN}-selftest ${PN}-snd"
+PACKAGES =+ "${PN}-can ${PN}-common ${PN}-ctl ${PN}-keeper ${PN}-manager ${PN}-media ${PN}-rpmb ${PN}-rpmb-tool ${PN}-scmi ${PN}-selftest ${PN}-snd ${PN}-video"
 
 SUMMARY:${PN}-can = "VIRTIO CAN device service"
 SUMMARY:${PN}-common = "What all VIRTIO device services share: supervision, D-Bus policy, polkit action, folders"
@@ -93,10 +97,12 @@ SUMMARY:${PN}-rpmb-tool = "Programs, reads and writes an RPMB device, in a guest
 SUMMARY:${PN}-scmi = "VIRTIO SCMI platform service: clocks, power, performance, sensors, resets by policy"
 SUMMARY:${PN}-selftest = "Checks a guest's virtio devices from inside the guest: TAP or JSON"
 SUMMARY:${PN}-snd = "VIRTIO sound device service"
+SUMMARY:${PN}-video = "VIRTIO video device service: hardware codecs"
 
 # ${PN} itself is all of them.
 ALLOW_EMPTY:${PN} = "1"
-RDEPENDS:${PN} = "${PN}-can ${PN}-ctl ${PN}-keeper ${PN}-manager ${PN}-media ${PN}-rpmb ${PN}-scmi ${PN}-snd"
+RDEPENDS:${PN} = "${PN}-can ${PN}-ctl ${PN}-keeper ${PN}-manager ${PN}-media ${PN}-rpmb ${PN}-scmi ${PN}-snd \
+    ${@bb.utils.contains('PACKAGECONFIG', 'gstreamer', '${PN}-video', '', d)}"
 
 FILES:${PN}-can = "\
     ${bindir}/agl-virtio-can \
@@ -157,27 +163,36 @@ RRECOMMENDS:${PN}-snd = "${@bb.utils.contains('PACKAGECONFIG', 'gstreamer', \
     'gstreamer1.0-plugins-base gstreamer1.0-plugins-good', '', d)}"
 
 # An instance is a guest: nobody but the integrator knows which there are.
-SYSTEMD_PACKAGES = "${PN}-can ${PN}-common ${PN}-manager ${PN}-media ${PN}-rpmb ${PN}-scmi ${PN}-snd"
+FILES:${PN}-video = "${bindir}/agl-virtio-video ${systemd_system_unitdir}/agl-virtio-video@.service ${systemd_system_unitdir}/agl-virtio-video@.socket"
+RDEPENDS:${PN}-video = "${PN}-common ${PN}-keeper"
+# Parsers and VP8 and VP9; H.264 and HEVC in software are under licences that an image has to accept (gstreamer1.0-libav,
+# gstreamer1.0-plugins-ugly), or come from the board's own elements.
+RRECOMMENDS:${PN}-video = "gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad"
+
+SYSTEMD_PACKAGES = "${PN}-can ${PN}-common ${PN}-manager ${PN}-media ${PN}-rpmb ${PN}-scmi ${PN}-snd ${PN}-video"
 SYSTEMD_SERVICE:${PN}-can = "agl-virtio-can@.service agl-virtio-can@.socket"
 SYSTEMD_SERVICE:${PN}-common = "agl-virtio-first.target"
 SYSTEMD_SERVICE:${PN}-manager = "agl-virtiod.service"
 SYSTEMD_SERVICE:${PN}-media = "agl-virtio-media@.service agl-virtio-media@.socket"
 SYSTEMD_SERVICE:${PN}-rpmb = "agl-virtio-rpmb@.service agl-virtio-rpmb@.socket"
 SYSTEMD_SERVICE:${PN}-scmi = "agl-virtio-scmi@.service agl-virtio-scmi@.socket"
+SYSTEMD_SERVICE:${PN}-video = "agl-virtio-video@.service agl-virtio-video@.socket"
 SYSTEMD_SERVICE:${PN}-snd = "agl-virtio-snd@.service agl-virtio-snd@.socket"
 SYSTEMD_AUTO_ENABLE = "disable"
 
 # agl-virtio: who may connect to devices' sockets. pipewire: who may reach AGL's sound server.
-USERADD_PACKAGES = "${PN}-can ${PN}-common ${PN}-media ${PN}-rpmb ${PN}-scmi ${PN}-snd"
+USERADD_PACKAGES = "${PN}-can ${PN}-common ${PN}-media ${PN}-rpmb ${PN}-scmi ${PN}-snd ${PN}-video"
 GROUPADD_PARAM:${PN}-can = "--system agl-virtio"
 GROUPADD_PARAM:${PN}-common = "--system agl-virtio"
 GROUPADD_PARAM:${PN}-media = "--system agl-virtio; --system pipewire"
 GROUPADD_PARAM:${PN}-rpmb = "--system agl-virtio"
 GROUPADD_PARAM:${PN}-scmi = "--system agl-virtio"
+GROUPADD_PARAM:${PN}-video = "--system agl-virtio"
 GROUPADD_PARAM:${PN}-snd = "--system agl-virtio; --system pipewire"
 AGL_VIRTIO_USER = "--system --no-create-home --home-dir /nonexistent --shell /sbin/nologin --gid agl-virtio"
 USERADD_PARAM:${PN}-can = "${AGL_VIRTIO_USER} agl-virtio-can"
 USERADD_PARAM:${PN}-media = "${AGL_VIRTIO_USER} --groups pipewire,video agl-virtio-media"
 USERADD_PARAM:${PN}-rpmb = "${AGL_VIRTIO_USER} agl-virtio-rpmb"
 USERADD_PARAM:${PN}-scmi = "${AGL_VIRTIO_USER} agl-virtio-scmi"
+USERADD_PARAM:${PN}-video = "${AGL_VIRTIO_USER} --groups video agl-virtio-video"
 USERADD_PARAM:${PN}-snd = "${AGL_VIRTIO_USER} --groups audio,pipewire agl-virtio-snd"
