@@ -79,6 +79,7 @@ impl<'a> Attached<'a> {
     /// Relays until the VMM is gone, or given up; `true` when SIGTERM came.
     fn serve(&mut self, mut session: Session) -> Result<bool, KeeperError> {
         let mut retry = Some(Instant::now());
+        let mut told = false;
         loop {
             if self.is_asked_to_stop() {
                 return Ok(true);
@@ -99,11 +100,19 @@ impl<'a> Attached<'a> {
             if retry.is_some_and(|at| now >= at) {
                 retry = match UnixStream::connect(self.service) {
                     Ok(stream) => {
+                        told = false;
                         session.attach(Ok(stream));
                         None
                     }
                     Err(error) => {
-                        log::debug!("no service at {}: {error}", self.service.display());
+                        if !told {
+                            told = true;
+                            log::warn!(
+                                "no service at {} ({error}): looking for one for {:?}",
+                                self.service.display(),
+                                self.grace
+                            );
+                        }
                         Some(after(now, RETRY))
                     }
                 };
