@@ -16,13 +16,14 @@ Examples:
   systemd-socket-activate -l /tmp/snd.sock agl-virtio-keeper -- agl-virtio-snd
   agl-virtio-keeper --socket /run/agl-virtio/ivi-can.sock --attach /run/agl-virtio/powertrain-ivi.sock
 
-The service is started as PROGRAM ARGUMENTS --socket-fd N --record-fd M, and started again when it
-dies: the guest sees a pause. With --attach it is another keeper that starts it: this one holds the
+The service is started as PROGRAM ARGUMENTS --socket-fd N --record-fd M --used-config-fd K, and
+started again when it dies: the guest sees a pause. With --attach it is another keeper that starts it: this one holds the
 connection of a further guest of a service that has several, such as controllers on one CAN bus.
 
 Signals: SIGTERM ends the service, then the keeper. SIGHUP runs PROGRAM ARGUMENTS --record-fd M
 --check and, when it agrees, puts the program as it is now on disk in the place of the running
-one; the guest goes on.";
+one; the guest goes on. What its driver knows of the device stays as it is until its virtual machine
+monitor starts anew, also when the configuration file says otherwise.";
 
 /// Holds a VMM's connection while its device service comes and goes
 #[derive(Debug, Parser)]
