@@ -27,8 +27,8 @@ use bench::{encode, plain, plain_as};
 use frontend::Deadline;
 use frontend::clients::video::{
     COMMANDS, ERROR, INPUT, INVALID_OPERATION, INVALID_PARAMETER, INVALID_RESOURCE_ID,
-    INVALID_STREAM_ID, OK, OUT_OF_MEMORY, OUTPUT, Params, RESOLUTION_CHANGED, UNSUPPORTED_CONTROL,
-    VideoClient, done, request, word,
+    INVALID_STREAM_ID, OK, OUT_OF_MEMORY, OUTPUT, Params, UNSUPPORTED_CONTROL, VideoClient, done,
+    request, word,
 };
 use frontend::hostile::{Attack, Request, endure};
 use frontend::service_under_test::{Launch, ServiceUnderTest};
@@ -373,6 +373,7 @@ fn after_a_death_every_request_comes_back_and_new_streams_work() {
         let mut player = Player::new(&mut driver, stream, VP8, NV12);
         player.prepare_output();
         let waiting = player.outstanding();
+        player.forget();
         assert!(!waiting.is_empty());
         assert_eq!(service.kill_service().unwrap(), pid);
         for chain in waiting {
@@ -399,7 +400,7 @@ fn a_stream_larger_than_its_quota_ends_with_an_error() {
     let file = directory.path().join("guest.toml");
     std::fs::write(
         &file,
-        "name = \"ivi\"\n[devices.codec]\ntype = \"video\"\nmax_pixel_rate = 1000000\n",
+        "[devices.codec]\ntype = \"video\"\nmax_pixel_rate = 1000000\n",
     )
     .unwrap();
     let service = Launch::new(
@@ -416,6 +417,11 @@ fn a_stream_larger_than_its_quota_ends_with_an_error() {
     let clip = encode(LIBVPX8, Size::new(320, 240), 3);
     let mut player = Player::new(&mut driver, 1, VP8, NV12);
     player.feed_only(&clip.units[0]);
+    let taken = player.outstanding();
+    player.forget();
+    for chain in taken {
+        driver.finish(chain).unwrap();
+    }
     assert_eq!(driver.event(Deadline::patient()).unwrap(), (ERROR, 1));
     assert_eq!(driver.drain(1).unwrap(), INVALID_STREAM_ID);
     let clip = encode(LIBVPX8, Size::new(96, 80), 3);
@@ -423,5 +429,4 @@ fn a_stream_larger_than_its_quota_ends_with_an_error() {
     player.play(&clip.units, 0);
     assert_eq!(player.sums, plain(Codec::Vp8, &clip));
     player.close();
-    let _ = RESOLUTION_CHANGED;
 }

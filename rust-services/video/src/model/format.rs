@@ -10,9 +10,9 @@ use crate::wire::{
 };
 
 /// Resources of a queue, at most: what V4L2 has.
-pub const MOST_BUFFERS: u32 = 32;
+pub(super) const MOST_BUFFERS: u32 = 32;
 /// Resources that a queue needs: one at the codec, one at the application.
-pub const LEAST_BUFFERS: u32 = 2;
+pub(super) const LEAST_BUFFERS: u32 = 2;
 /// A buffer for coded bytes is at least so large.
 const LEAST_CODED: u32 = 64 * 1024;
 /// And at most.

@@ -20,7 +20,7 @@ pub use stream::Stream;
 
 use crate::coder::Codecs;
 use crate::statistics::{Session, Statistics};
-use crate::wire::{Answer, Command, Dialect, Event, MemoryType, Queue, Refusal, Request};
+use crate::wire::{Answer, Command, Dialect, Event, MemoryType, Refusal, Request};
 
 /// Which way the device codes.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Deserialize)]
@@ -227,3 +227,6 @@ impl<G: Guest> Model<G> {
 fn session(shared: &Shared, id: u32, codec: Codec, tag: &str) -> Arc<Session> {
     shared.statistics.open(id, codec, tag)
 }
+
+#[cfg(test)]
+mod tests;

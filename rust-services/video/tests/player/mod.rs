@@ -174,7 +174,7 @@ impl<'a> Player<'a> {
         for unit in units {
             self.until(|player| !player.free_inputs.is_empty() || player.failed);
             if self.failed {
-                return;
+                return self.give_up();
             }
             self.push(unit, 0);
         }
@@ -183,7 +183,15 @@ impl<'a> Player<'a> {
             self.prepare_output();
         }
         self.until(|player| player.ended || player.failed);
-        self.driver.destroy(self.stream).unwrap();
+        self.give_up();
+    }
+
+    /// Ends the stream as it is.
+    fn give_up(&mut self) {
+        assert_eq!(self.driver.destroy(self.stream).unwrap(), OK);
+        for (chain, _) in self.queued.drain() {
+            self.driver.finish(chain).unwrap();
+        }
     }
 
     /// Takes everything back, as for a seek.
@@ -203,15 +211,22 @@ impl<'a> Player<'a> {
         self.queued.keys().copied().collect()
     }
 
+    /// Frees nothing: the stream is about to be lost.
+    pub(crate) fn forget(self) {}
+
     pub(crate) fn close(self) {
         let Self {
             driver,
             stream,
             inputs,
             outputs,
+            queued,
             ..
         } = self;
         assert_eq!(driver.destroy(stream).unwrap(), OK);
+        for chain in queued.into_keys() {
+            driver.finish(chain).unwrap();
+        }
         for resource in inputs.into_iter().chain(outputs) {
             resource.free(driver);
         }
@@ -342,6 +357,8 @@ pub(crate) struct CodedPlayer<'a> {
     size: Size,
     input: Resource,
     output: Resource,
+    /// The request for the next unit.
+    waiting: Option<ChainId>,
     pub(crate) units: Vec<Vec<u8>>,
     pub(crate) timestamps: Vec<u64>,
     pub(crate) keys: Vec<bool>,
@@ -375,6 +392,7 @@ impl<'a> CodedPlayer<'a> {
             size,
             input,
             output,
+            waiting: None,
             units: Vec::new(),
             timestamps: Vec::new(),
             keys: Vec::new(),
@@ -413,6 +431,7 @@ impl<'a> CodedPlayer<'a> {
             let (_, bytes) = self.driver.next(Deadline::after(PATIENCE)).unwrap();
             (waiting, ended) = self.keep(&bytes);
         }
+        self.waiting = Some(waiting);
     }
 
     fn keep(&mut self, bytes: &[u8]) -> (ChainId, bool) {
@@ -431,6 +450,9 @@ impl<'a> CodedPlayer<'a> {
 
     pub(crate) fn close(self) {
         assert_eq!(self.driver.destroy(self.stream).unwrap(), OK);
+        if let Some(waiting) = self.waiting {
+            self.driver.finish(waiting).unwrap();
+        }
         self.input.free(self.driver);
         self.output.free(self.driver);
     }
