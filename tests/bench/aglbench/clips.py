@@ -73,12 +73,10 @@ PARSERS = {
 DECODERS = {"h264": "avdec_h264 max-threads=1", "h265": "avdec_h265 max-threads=1", "vp8": "vp8dec threads=1", "vp9": "vp9dec threads=1"}
 
 
-def raw(folder: Path, part: Part, pattern: str = "ball", rate: int = RATE) -> Path:
+def raw(path: Path, part: Part, pattern: str) -> Path:
     """A moving picture, I420 in GStreamer's own arrangement."""
-    path = folder / f"raw-{part.width}x{part.height}-{part.frames}-{pattern}"
-    if not path.exists():
-        _launch(f"videotestsrc num-buffers={part.frames} pattern={pattern} ! video/x-raw,format=I420,width={part.width},"
-                f"height={part.height},framerate={rate}/1 ! filesink location={path}")
+    _launch(f"videotestsrc num-buffers={part.frames} pattern={pattern} ! video/x-raw,format=I420,width={part.width},"
+            f"height={part.height},framerate={RATE}/1 ! filesink location={path}")
     return path
 
 

@@ -89,22 +89,12 @@ static bool vv_queue_is_alive(struct vb2_queue *queue)
 		queue->last_buffer_dequeued);
 }
 
-static __poll_t vv_session_poll(struct file *file, poll_table *wait)
+static __poll_t vv_queues_poll(struct vv_session *session)
 {
-	struct vv_session *session = vv_session_of(file);
 	struct vb2_queue *in = &session->lanes[VV_IN].queue;
 	struct vb2_queue *out = &session->lanes[VV_OUT].queue;
-	__poll_t wanted = poll_requested_events(wait), found = 0;
+	__poll_t found = 0;
 
-	poll_wait(file, &in->done_wq, wait);
-	poll_wait(file, &out->done_wq, wait);
-	poll_wait(file, &session->fh.wait, wait);
-	if (!video_is_registered(&session->vv->node))
-		return EPOLLERR | EPOLLHUP | EPOLLPRI;
-	if (v4l2_event_pending(&session->fh))
-		found |= EPOLLPRI;
-	if (!(wanted & (EPOLLIN | EPOLLRDNORM | EPOLLOUT | EPOLLWRNORM)))
-		return found;
 	mutex_lock(&session->lock);
 	if (!vv_queue_is_alive(in) && !vv_queue_is_alive(out))
 		found |= EPOLLERR;
@@ -113,6 +103,24 @@ static __poll_t vv_session_poll(struct file *file, poll_table *wait)
 	if (vv_queue_is_done(out) || out->last_buffer_dequeued)
 		found |= EPOLLIN | EPOLLRDNORM;
 	mutex_unlock(&session->lock);
+	return found;
+}
+
+static __poll_t vv_session_poll(struct file *file, poll_table *wait)
+{
+	struct vv_session *session = vv_session_of(file);
+	__poll_t wanted = poll_requested_events(wait), found = 0;
+
+	poll_wait(file, &session->lanes[VV_IN].queue.done_wq, wait);
+	poll_wait(file, &session->lanes[VV_OUT].queue.done_wq, wait);
+	poll_wait(file, &session->fh.wait, wait);
+	if (!video_is_registered(&session->vv->node))
+		return EPOLLERR | EPOLLHUP | EPOLLPRI;
+	if (wanted & (EPOLLIN | EPOLLRDNORM | EPOLLOUT | EPOLLWRNORM))
+		found = vv_queues_poll(session);
+	/* Last, for an event comes before the buffer that it tells of. */
+	if (v4l2_event_pending(&session->fh))
+		found |= EPOLLPRI;
 	return found;
 }
 
