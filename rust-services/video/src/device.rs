@@ -86,7 +86,7 @@ impl VideoDevice {
         let longest = Queue::BOTH
             .into_iter()
             .map(|queue| {
-                let list = shared.formats.describe(function, queue, &*dialect);
+                let list = shared.formats.describe(function, queue);
                 dialect.answer(0, &Answer::Capability(list)).len()
             })
             .max()

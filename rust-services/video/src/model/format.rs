@@ -84,12 +84,7 @@ impl Formats {
 
     /// What QUERY_CAPABILITY says.
     #[must_use]
-    pub fn describe(
-        &self,
-        function: Function,
-        queue: Queue,
-        _dialect: &dyn Dialect,
-    ) -> Vec<Description> {
+    pub fn describe(&self, function: Function, queue: Queue) -> Vec<Description> {
         let all = |count: usize| {
             u32::try_from(count)
                 .ok()

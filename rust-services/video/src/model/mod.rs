@@ -112,11 +112,7 @@ impl<G: Guest> Model<G> {
         } = request;
         match command {
             Command::QueryCapability(queue) => {
-                let list = self.shared.formats.describe(
-                    self.shared.function,
-                    queue,
-                    &*self.shared.dialect,
-                );
+                let list = self.shared.formats.describe(self.shared.function, queue);
                 out.answer(ticket, id, Answer::Capability(list));
             }
             Command::QueryControl { control, format } => {

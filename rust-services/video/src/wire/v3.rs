@@ -101,3 +101,69 @@ fn queue(from: &mut Reader<'_>) -> Result<Command, Refusal> {
         sizes,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Done, Queue};
+
+    fn words(list: &[u32]) -> Vec<u8> {
+        list.iter().flat_map(|word| word.to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn a_resource_of_v3_has_its_counts_before_its_runs() {
+        let mut list = vec![0x104, 9, 0x101, 3, 2, 2];
+        list.extend([0; 8]);
+        list.extend([1, 2, 0, 0, 0, 0, 0, 0]);
+        for low in [0x1000, 0x2000, 0x3000] {
+            list.extend([low, 1, 64, 0]);
+        }
+        let Command::Attach { queue, id, planes } = V3.parse(&words(&list)).unwrap().command else {
+            panic!("another command")
+        };
+        assert_eq!((queue, id), (Queue::Output, 3));
+        let at = |low: u64| 1_u64 << 32 | low;
+        assert_eq!(
+            planes,
+            [
+                vec![(at(0x1000), 64)],
+                vec![(at(0x2000), 64), (at(0x3000), 64)]
+            ]
+        );
+        list.truncate(30);
+        let short = V3.parse(&words(&list));
+        assert_eq!(short, Err((9, Refusal::InvalidParameter)));
+    }
+
+    #[test]
+    fn a_queued_resource_of_v3_has_no_flags_and_its_answer_one_size() {
+        let mut list = vec![0x105, 9, 0x100, 3, 77, 1, 1, 500, 600];
+        list.extend([0; 8]);
+        let Command::Queue {
+            timestamp, sizes, ..
+        } = V3.parse(&words(&list)).unwrap().command
+        else {
+            panic!("another command")
+        };
+        assert_eq!((timestamp, sizes[0], sizes[1]), (1 << 32 | 77, 500, 0));
+        let done = Done {
+            key: true,
+            timestamp,
+            sizes: [500, 20, 0, 0, 0, 0, 0, 0],
+            ..Done::default()
+        };
+        assert_eq!(
+            V3.answer(9, &Answer::Done(done)),
+            words(&[0x202, 9, 77, 1, 4, 520])
+        );
+        let end = Done {
+            end: true,
+            ..Done::default()
+        };
+        assert_eq!(
+            V3.answer(9, &Answer::Done(end)),
+            words(&[0x202, 9, 0, 0, 2, 0])
+        );
+    }
+}
