@@ -203,7 +203,7 @@ fn sum_of(
     let size = Size::new(frame.width(), frame.height());
     let mut sum = Fnv::new();
     for (plane, (bytes_in_row, rows)) in visible(format, size).into_iter().enumerate() {
-        let stride = frame.plane_stride()[plane] as usize;
+        let stride = usize::try_from(frame.plane_stride()[plane]).unwrap();
         let data = frame.plane_data(plane as u32).unwrap();
         for row in 0..rows {
             sum.add(&data[row * stride..][..bytes_in_row]);
