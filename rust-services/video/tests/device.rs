@@ -19,7 +19,7 @@
 mod bench;
 mod player;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use agl_virtio_codec::{Codec, PixelFormat, Size};
@@ -31,7 +31,8 @@ use frontend::clients::video::{
     request, word,
 };
 use frontend::hostile::{Attack, Request, endure};
-use frontend::service_under_test::{Launch, ServiceUnderTest};
+use frontend::message_bus::{MessageBus, Policy};
+use frontend::service_under_test::{Launch, ServiceUnderTest, built_program};
 use player::{CodedPlayer, H264, HEVC, NV12, Player, VP8, VP9};
 
 fn launch(directory: &Path, function: &str) -> Launch {
@@ -40,25 +41,6 @@ fn launch(directory: &Path, function: &str) -> Launch {
         directory.join("socket"),
     )
     .args(["--log", "error", "--bus", "none", "--function", function])
-}
-
-/// The keeper beside our service; built where it is not there, because only this service's tests
-/// were asked for.
-fn keeper() -> PathBuf {
-    let service = Path::new(env!("CARGO_BIN_EXE_agl-virtio-video"));
-    let keeper = service.with_file_name("agl-virtio-keeper");
-    if !keeper.exists() {
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--package", "agl-virtio-keeper"]);
-        if service.parent().unwrap().ends_with("release") {
-            build.arg("--release");
-        }
-        assert!(
-            build.status().unwrap().success(),
-            "the keeper does not build"
-        );
-    }
-    keeper
 }
 
 fn client(service: &ServiceUnderTest) -> VideoClient {
@@ -362,7 +344,7 @@ fn every_attack_is_endured_and_the_device_answers_after_a_reset() {
 fn after_a_death_every_request_comes_back_and_new_streams_work() {
     let directory = tempfile::tempdir().unwrap();
     let service = launch(directory.path(), "decoder")
-        .below_keeper(keeper())
+        .below_keeper(built_program("agl-virtio-keeper").unwrap())
         .start()
         .unwrap();
     let mut driver = client(&service);
@@ -429,4 +411,67 @@ fn a_stream_larger_than_its_quota_ends_with_an_error() {
     player.play(&clip.units, 0);
     assert_eq!(player.sums, plain(Codec::Vp8, &clip));
     player.close();
+}
+
+/// Asks the service on the bus; waits until it is there.
+fn busctl(bus: &str, words: &[&str]) -> String {
+    let deadline = Deadline::after(std::time::Duration::from_secs(60));
+    loop {
+        let mut command = Command::new("busctl");
+        command.arg(format!("--address={bus}")).args(words);
+        let done = command.output().unwrap();
+        if done.status.success() {
+            return String::from_utf8(done.stdout).unwrap();
+        }
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(!deadline.passed(), "{words:?}: {said}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn streams_are_shown_on_the_bus_and_can_be_ended_there() {
+    let name = "org.automotivelinux.Virtio1.guest.video";
+    let device = "/org/automotivelinux/Virtio1/guests/guest/video";
+    let session = format!("{device}/sessions/5");
+    let directory = tempfile::tempdir().unwrap();
+    let bus_folder = tempfile::tempdir().unwrap();
+    let message_bus = MessageBus::start(bus_folder.path(), &Policy::Open).unwrap();
+    let bus = message_bus.address();
+    let service = Launch::new(
+        env!("CARGO_BIN_EXE_agl-virtio-video"),
+        directory.path().join("socket"),
+    )
+    .args(["--log", "error", "--bus"])
+    .args([&bus])
+    .start()
+    .unwrap();
+    let mut driver = client(&service);
+    let clip = encode(LIBVPX8, Size::new(176, 144), 4);
+    let mut player = Player::new(&mut driver, 5, VP8, NV12);
+    player.play(&clip.units, 0);
+    let get = |path: &str, interface: &str, property: &str| {
+        busctl(&bus, &["get-property", name, path, interface, property])
+    };
+    let of_device = "org.automotivelinux.Virtio1.Video";
+    let of_session = "org.automotivelinux.Virtio1.Video.Session";
+    assert_eq!(get(device, of_device, "Sessions"), "u 1\n");
+    assert_eq!(get(&session, of_session, "Codec"), "s \"vp8\"\n");
+    assert_eq!(get(&session, of_session, "Owner"), "s \"test\"\n");
+    assert_eq!(get(&session, of_session, "Width"), "u 176\n");
+    assert_eq!(get(&session, of_session, "Frames"), "t 4\n");
+    let counted = busctl(&bus, &["call", name, device, of_device, "Statistics"]);
+    // Each picture was copied once.
+    assert!(counted.contains("\"frames\" 4"), "{counted}");
+    assert!(counted.contains("\"frame-copies\" 4"), "{counted}");
+    let waiting = player.outstanding();
+    player.forget();
+    busctl(&bus, &["call", name, &session, of_session, "Terminate"]);
+    for chain in waiting {
+        let answer = driver.finish(chain).unwrap();
+        assert_eq!(word(&answer, 0), INVALID_OPERATION);
+    }
+    assert_eq!(driver.event(Deadline::patient()).unwrap(), (ERROR, 5));
+    assert_eq!(driver.destroy(5).unwrap(), OK);
+    assert_eq!(get(device, of_device, "Sessions"), "u 0\n");
 }
