@@ -28,7 +28,9 @@ use crate::wire::Direction;
 
 mod check;
 mod defaults;
+mod host;
 mod servers;
+mod written;
 
 pub use servers::{AlsaConfig, GstreamerConfig};
 
@@ -55,6 +57,18 @@ pub struct SndConfig {
     pub polling: bool,
     /// Priority of the queue thread under SCHED_FIFO, 1 to 99; 0 leaves it an ordinary thread.
     pub realtime_priority: u8,
+    /// What the command line said instead of the file: mistakes are told by its words.
+    #[serde(skip)]
+    pub said: Said,
+}
+
+/// Which paths came from the command line.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Said {
+    /// `--output`.
+    pub output: bool,
+    /// `--input`.
+    pub input: bool,
 }
 
 /// A stream of a sound device.
@@ -71,9 +85,9 @@ pub struct StreamConfig {
     pub channels_min: u8,
     /// Most channels.
     pub channels_max: u8,
-    /// Frame rates in hertz; without any, the usual ones up to 96 kHz.
+    /// Frame rates in hertz; without this key, the usual ones up to 96 kHz.
     pub rates: Vec<u32>,
-    /// Sample formats; without any, all that have arithmetic and that the back end can do.
+    /// Sample formats; without this key, all that have arithmetic and that the back end can do.
     pub formats: Vec<Format>,
     /// Purpose.
     pub role: Role,
@@ -96,11 +110,7 @@ pub struct StreamConfig {
 
 /// Where sound goes to or comes from.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(
-    tag = "type",
-    rename_all = "lowercase",
-    expecting = "a table such as { type = \"alsa\" }"
-)]
+#[serde(try_from = "written::Written")]
 pub enum BackendConfig {
     /// WAV files.
     File(FileConfig),
@@ -113,8 +123,7 @@ pub enum BackendConfig {
 }
 
 /// The `null` back end's options.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct NullConfig {
     /// Whether it keeps time. Without it a guest plays as fast as it can: for measurements.
     pub pace: bool,

@@ -8,19 +8,22 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use agl_virtio_service::bus::{DeviceInfo, DeviceState, QueueStatistics};
+use agl_virtio_service::bus::{DeviceInfo, DeviceState, Place, QueueStatistics};
 use agl_virtio_service::cli::Program;
+use agl_virtio_service::config::Problems;
 use agl_virtio_service::sandbox::{Policy, Role};
 use agl_virtio_service::{Daemon, Exit, ExitReason, Service, realtime};
 use virtio_device::stats::DeviceStats;
 use virtio_device::{Options as ServerOptions, Record, Server, ServerError};
 
-use crate::config::{self, BackendConfig, SndConfig};
+use crate::config::{self, BackendConfig, Said, SndConfig};
 use crate::control;
 use crate::device::{DeviceError, SoundDevice};
+use crate::greeting;
 use crate::panel::Panel;
 use crate::reload::Running;
 use crate::topology;
+use crate::wire::Direction;
 
 /// The service.
 pub struct Snd;
@@ -41,7 +44,7 @@ pub struct SndOptions {
     pub polling: bool,
 
     /// Send all streams nowhere: `paced` keeps time, `fast` is for measurements
-    #[arg(long, value_name = "PACE")]
+    #[arg(long, value_name = "PACE", conflicts_with_all = ["output", "input"])]
     pub null: Option<NullPace>,
 }
 
@@ -105,6 +108,10 @@ impl Daemon for Snd {
 
     fn configure(options: &SndOptions, config: &mut SndConfig) {
         config.polling |= options.polling;
+        config.said = Said {
+            output: options.output.is_some(),
+            input: options.input.is_some(),
+        };
         for stream in &mut config.streams {
             if let Some(pace) = options.null {
                 let pace = pace == NullPace::Paced;
@@ -117,7 +124,7 @@ impl Daemon for Snd {
                 let name = file.path.rsplit('/').next().unwrap_or("{stream}-{n}.wav");
                 file.path = format!("{}/{name}", folder.display());
             }
-            if options.input.is_some() {
+            if options.input.is_some() && stream.direction == Direction::Input {
                 file.input.clone_from(&options.input);
             }
         }
@@ -128,6 +135,10 @@ impl Daemon for Snd {
         for stream in &config.streams {
             crate::sandbox::allow(stream, policy);
         }
+    }
+
+    fn host(config: &SndConfig, place: &Place, problems: &mut Problems) {
+        config.look_at_host(place, problems);
     }
 
     fn is_same_device(old: &SndConfig, new: &SndConfig) -> bool {
@@ -158,8 +169,12 @@ impl Daemon for Snd {
             log::error!("the streams stay off the bus: {error}");
         }
         let server = Arc::new(server(&service, &config, device)?);
+        log::info!("{}", greeting::of(&config, &service.listener));
         let former = service.former.clone();
-        let running = Running::new(former.unwrap_or_else(|| config.clone()), Arc::clone(&panel));
+        let running = Running::new(
+            former.unwrap_or_else(|| config.clone()),
+            Arc::clone(&panel),
+        );
         let running = Arc::new(Mutex::new(running));
         let reload = move |new: &SndConfig| {
             let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);

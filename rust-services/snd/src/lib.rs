@@ -21,6 +21,7 @@ pub mod daemon;
 pub mod device;
 pub mod events;
 pub mod format;
+mod greeting;
 pub mod handler;
 pub mod mixer;
 pub mod model;

@@ -25,9 +25,11 @@ pub(crate) fn allow(stream: &StreamConfig, policy: &mut Policy) {
         BackendConfig::File(file) => {
             if stream.direction == Direction::Output {
                 let folder = directory(&file.path);
-                // What is not there cannot be allowed.
+                // What is not there cannot be allowed. That it cannot be made is told before, where
+                // the host was looked at.
                 if let Err(error) = std::fs::create_dir_all(&folder) {
-                    log::warn!("cannot make the folder {}: {error}", folder.display());
+                    let folder = folder.display();
+                    log::debug!("cannot make the folder {folder}: {error}");
                 }
                 policy.read_write(folder);
             }

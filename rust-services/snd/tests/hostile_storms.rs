@@ -28,13 +28,19 @@ const INPUT: u32 = 2;
 /// The element that selects the source of the recording, in the default card.
 const SOURCE: u32 = 6;
 
+/// A service that plays into files of the directory, unless there are `args`.
 fn launch(directory: &Path, args: &[&str]) -> ServiceUnderTest {
+    let out = format!("--output={}", directory.join("out").display());
+    let args = if args.is_empty() {
+        &[out.as_str()]
+    } else {
+        args
+    };
     Launch::new(
         env!("CARGO_BIN_EXE_agl-virtio-snd"),
         directory.join("socket"),
     )
-    .args(["--log", "error", "--bus", "none", "--output"])
-    .args([directory.join("out")])
+    .args(["--log", "error", "--bus", "none"])
     .args(args)
     .start()
     .unwrap()

@@ -18,9 +18,12 @@ use super::{Backend, BackendError, Input, Output, Pacing, StreamIdentity};
 use crate::format::Format;
 
 mod capture;
+mod known;
 mod name;
 mod negotiate;
 mod playback;
+
+pub(crate) use known::unknown;
 
 /// Stock that is kept in a card or server when the configuration does not say, in milliseconds.
 pub const DEFAULT_TARGET_MS: u32 = 20;

@@ -14,14 +14,19 @@ use std::path::{Path, PathBuf};
 
 use agl_virtio_service::limited;
 use log::Level;
-use serde::Deserialize;
 
 use super::wav::{Contents, HEADER_BYTES, Layout, MOST_DATA, header};
 use super::{Backend, BackendError, Input, Opening, Output, Pacing, StreamIdentity};
 use crate::format::{Format, Params};
 
+mod obstacle;
+mod pattern;
 mod room;
 mod source;
+pub(crate) use obstacle::{Obstacle, folder_obstacle, look_at_input, target_obstacle};
+pub use pattern::directory;
+pub(crate) use pattern::{filled, pattern_fault};
+use pattern::{newest_number, numbered};
 use room::Room;
 pub use source::SourceConfig;
 
@@ -29,8 +34,7 @@ pub use source::SourceConfig;
 const HEADER_EVERY_MS: u32 = 1000;
 
 /// The `file` back end's options.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct FileConfig {
     /// Where an output stream's files go: `{guest}`, `{device}` and `{stream}` are names, `{n}` is
     /// the number of the file. Without `{n}`, each new file replaces the last.
@@ -75,14 +79,8 @@ impl Backend for FileBackend {
     }
 
     fn output(&self, stream: &StreamIdentity) -> Box<dyn Output> {
-        let pattern = self
-            .config
-            .path
-            .replace("{guest}", &stream.guest)
-            .replace("{device}", &stream.device)
-            .replace("{stream}", &stream.stream);
         Box::new(FileOutput {
-            pattern,
+            pattern: filled(&self.config.path, stream),
             opening: Opening::Prepared,
             params: None,
             writer: None,
@@ -96,15 +94,6 @@ impl Backend for FileBackend {
             self.config.repeat,
         ))
     }
-}
-
-/// The directory that a pattern's files go to.
-#[must_use]
-pub fn directory(pattern: &str) -> PathBuf {
-    // Up to the first part that a name or number is put into.
-    let fixed = pattern.split('{').next().unwrap_or_default();
-    let parent = fixed.rsplit_once('/').map_or(".", |(parent, _)| parent);
-    PathBuf::from(if parent.is_empty() { "/" } else { parent })
 }
 
 struct FileOutput {
@@ -188,6 +177,14 @@ impl Writer {
                 return Ok(writer);
             }
         }
+        // What somebody else has there may have come since the service started.
+        let layout = Layout::of(params.format);
+        if let Some(obstacle) = target_obstacle(pattern, layout.is_some()) {
+            return Err(BackendError::Content {
+                path: pattern.to_owned(),
+                reason: obstacle.message,
+            });
+        }
         let path = numbered(pattern, newest.map_or(1, |n| n.saturating_add(1)));
         let failed = |source| file_error(&path, source);
         if let Some(parent) = path
@@ -203,7 +200,6 @@ impl Writer {
             .truncate(true)
             .open(&path)
             .map_err(failed)?;
-        let layout = Layout::of(params.format);
         let mut writer = Self {
             path,
             file,
@@ -306,24 +302,6 @@ fn file_error(path: &Path, source: std::io::Error) -> BackendError {
         path: path.display().to_string(),
         source,
     }
-}
-
-fn numbered(pattern: &str, number: u32) -> PathBuf {
-    PathBuf::from(pattern.replace("{n}", &number.to_string()))
-}
-
-/// The greatest number that a file of this pattern has.
-fn newest_number(pattern: &str) -> Option<u32> {
-    let (head, tail) = pattern.split_once("{n}")?;
-    let (parent, prefix) = head.rsplit_once('/').unwrap_or((".", head));
-    let parent = if parent.is_empty() { "/" } else { parent };
-    let entries = std::fs::read_dir(parent).ok()?;
-    entries
-        .filter_map(|entry| {
-            let name = entry.ok()?.file_name().into_string().ok()?;
-            name.strip_prefix(prefix)?.strip_suffix(tail)?.parse().ok()
-        })
-        .max()
 }
 
 /// Reads the beginning of a file, as much as its chunks before the samples may take.

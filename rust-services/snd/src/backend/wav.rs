@@ -154,6 +154,14 @@ pub fn header(layout: Layout, params: &Params, data: u64) -> [u8; HEADER_BYTES] 
     bytes
 }
 
+/// Whether a file begins as [`header`] makes it: another program's chunks lie elsewhere.
+#[must_use]
+pub fn is_ours(head: &[u8]) -> bool {
+    head.get(8..20) == Some(b"WAVEfmt \x28\0\0\0".as_slice())
+        && head.get(60..64) == Some(b"fact".as_slice())
+        && head.get(72..76) == Some(b"data".as_slice())
+}
+
 /// The speakers of the usual maps; WAV wants channels in the order of these bits, and that of ALSA
 /// differs from it beyond four, so that then none are named.
 fn speakers(channels: u8) -> u32 {
@@ -238,11 +246,22 @@ impl Contents {
         })
     }
 
+    /// Whether its samples lie as this layout has them.
+    #[must_use]
+    pub fn has(&self, layout: Layout) -> bool {
+        self.tag == layout.tag && usize::from(self.bits) == layout.width.saturating_mul(8)
+    }
+
+    /// Bits of a sample in the file.
+    #[must_use]
+    pub const fn bits(&self) -> u16 {
+        self.bits
+    }
+
     /// Whether its samples are those of `params` in this layout.
     #[must_use]
     pub fn fits(&self, layout: Layout, params: &Params) -> bool {
-        self.tag == layout.tag
-            && usize::from(self.bits) == layout.width.saturating_mul(8)
+        self.has(layout)
             && self.channels == u16::from(params.channels)
             && Rate::from_hertz(self.hertz) == Some(params.rate)
     }

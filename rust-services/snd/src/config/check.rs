@@ -2,8 +2,7 @@
 
 //! What can be wrong with a sound device's configuration, and what to write instead.
 
-use std::collections::HashSet;
-use std::path::Path;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
 
 use agl_virtio_service::config::{Problems, Validate};
@@ -13,6 +12,7 @@ use super::{
     StreamConfig,
 };
 use crate::backend::channels::Maps;
+use crate::backend::file::pattern_fault;
 use crate::format::Rate;
 use crate::policy::VOLUME_MAX;
 use crate::wire::{CHMAP_MAX_POSITIONS, Direction, position};
@@ -28,9 +28,10 @@ impl Validate for SndConfig {
             ),
             "[[devices.NAME.streams]] for each; or leave the key out: then there are three",
         );
-        problems.range("jacks", &self.jacks.len(), 0..=MOST_JACKS);
-        problems.range("chmaps", &self.chmaps.len(), 0..=MOST_CHMAPS);
+        problems.length("jacks", self.jacks.len(), 0..=MOST_JACKS);
+        problems.length("chmaps", self.chmaps.len(), 0..=MOST_CHMAPS);
         problems.range("realtime_priority", &self.realtime_priority, 0..=99);
+        self.check_patterns(problems);
         let mut names = HashSet::new();
         for (index, stream) in self.streams.iter().enumerate() {
             let key = format!("streams.{index}");
@@ -45,8 +46,18 @@ impl Validate for SndConfig {
                 "a name of its own, for it names the guest's mixer element",
             );
         }
+        let mut jacks = HashSet::new();
         for (index, jack) in self.jacks.iter().enumerate() {
             check_name(problems, &format!("jacks.{index}.name"), &jack.name);
+            problems.require(
+                jacks.insert((jack.device, &jack.name)),
+                format!("jacks.{index}.name"),
+                format!(
+                    "another jack of PCM device {} is named {:?}",
+                    jack.device, jack.name
+                ),
+                "a name of its own",
+            );
             let there = self
                 .streams
                 .iter()
@@ -60,10 +71,22 @@ impl Validate for SndConfig {
         }
         for (index, chmap) in self.chmaps.iter().enumerate() {
             problems.part(&format!("chmaps.{index}"), chmap);
-            let there = self
-                .streams
-                .iter()
-                .any(|stream| (stream.device, stream.direction) == (chmap.device, chmap.direction));
+            let of_it = self.streams.iter().filter(|stream| {
+                (stream.device, stream.direction) == (chmap.device, chmap.direction)
+            });
+            let widest = of_it.map(|stream| stream.channels_max).max();
+            let there = widest.is_some();
+            let positions = chmap.positions.len();
+            problems.require(
+                widest.is_none_or(|most| positions <= usize::from(most))
+                    || positions > CHMAP_MAX_POSITIONS,
+                format!("chmaps.{index}.positions"),
+                format!(
+                    "{positions} positions, but no stream there has more than {} channels",
+                    widest.unwrap_or_default()
+                ),
+                "as many positions as a stream of that direction and device has channels",
+            );
             self.check_device(
                 problems,
                 &format!("chmaps.{index}.device"),
@@ -75,6 +98,24 @@ impl Validate for SndConfig {
 }
 
 impl SndConfig {
+    /// Two streams never write the same files.
+    fn check_patterns(&self, problems: &mut Problems) {
+        let mut patterns = HashMap::new();
+        for (index, stream) in self.streams.iter().enumerate() {
+            let (BackendConfig::File(file), false) = (&stream.backend, stream.is_input()) else {
+                continue;
+            };
+            let pattern = file.path.replace("{stream}", &stream.name);
+            if let Some(other) = patterns.insert(pattern, &stream.name) {
+                problems.add(
+                    format!("streams.{index}.backend.path"),
+                    format!("the stream {other:?} writes the same files"),
+                    "another path, or one with {stream} in it",
+                );
+            }
+        }
+    }
+
     /// What belongs to a PCM device needs a stream there.
     fn check_device(&self, problems: &mut Problems, key: &str, device: u32, there: bool) {
         let mut devices: Vec<u32> = self.streams.iter().map(|stream| stream.device).collect();
@@ -103,6 +144,14 @@ impl Validate for StreamConfig {
         problems.range("duck_level", &self.duck_level, -60.0..=0.0);
         if let Some(priority) = &self.priority {
             problems.range("priority", priority, 1..=1000);
+        }
+        for (key, empty) in [
+            ("rates", self.rates.is_empty()),
+            ("formats", self.formats.is_empty()),
+        ] {
+            let remedy =
+                "a list of at least 1, or nothing: without the key there are the usual ones";
+            problems.require(!empty, key, "this list has 0 entries", remedy);
         }
         for (index, hertz) in self.rates.iter().enumerate() {
             problems.require(
@@ -141,11 +190,6 @@ impl Validate for StreamConfig {
             if let Some(hertz) = &source.tone {
                 problems.range(format!("sources.{index}.tone"), hertz, 1.0..=24_000.0);
             }
-            check_input(
-                problems,
-                &format!("sources.{index}.input"),
-                source.input.as_deref(),
-            );
         }
         self.check_backend(problems);
     }
@@ -182,14 +226,20 @@ impl StreamConfig {
                 pipes.validate(self.sources.len(), problems);
             }
             BackendConfig::File(file) => {
+                if let Some(fault) = pattern_fault(&file.path) {
+                    problems.add(
+                        "backend.path",
+                        fault,
+                        "a pattern such as \"/var/lib/sound/{guest}-{stream}-{n}.wav\"; \
+                         {guest}, {device}, {stream} and {n} are replaced",
+                    );
+                }
                 problems.require(
-                    !file.path.is_empty() && !file.path.ends_with('/'),
-                    "backend.path",
-                    "this is no file",
-                    "a pattern such as \"/var/lib/sound/{guest}-{stream}-{n}.wav\"",
+                    self.is_input() || file.input.is_none(),
+                    "backend.input",
+                    "an output records nothing",
+                    "direction = \"input\", or no input",
                 );
-                let input = file.input.as_deref();
-                check_input(problems, "backend.input", input.filter(|_| self.is_input()));
             }
             BackendConfig::Null(_) => {}
         }
@@ -200,23 +250,9 @@ impl StreamConfig {
     }
 }
 
-/// A file to be recorded is there. One that may not be looked at may still be read.
-fn check_input(problems: &mut Problems, key: &str, input: Option<&Path>) {
-    let Some(input) = input else {
-        return;
-    };
-    let gone = |error: std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
-    problems.require(
-        !std::fs::metadata(input).is_err_and(gone),
-        key,
-        format!("there is no file {}", input.display()),
-        "the path of a WAV file",
-    );
-}
-
 impl Validate for ChmapConfig {
     fn validate(&self, problems: &mut Problems) {
-        problems.range("positions", &self.positions.len(), 1..=CHMAP_MAX_POSITIONS);
+        problems.length("positions", self.positions.len(), 1..=CHMAP_MAX_POSITIONS);
         for (index, name) in self.positions.iter().enumerate() {
             problems.require(
                 position::from_name(name).is_some(),

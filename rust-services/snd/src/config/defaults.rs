@@ -3,7 +3,7 @@
 //! What a sound device is when nothing is said.
 
 use super::{
-    BackendConfig, ChmapConfig, FileConfig, JackConfig, JackKind, NullConfig, SndConfig,
+    BackendConfig, ChmapConfig, FileConfig, JackConfig, JackKind, NullConfig, Said, SndConfig,
     StreamConfig,
 };
 use crate::backend::Role;
@@ -46,6 +46,7 @@ impl Default for SndConfig {
             chmaps: Vec::<ChmapConfig>::new(),
             polling: false,
             realtime_priority: 20,
+            said: Said::default(),
         }
     }
 }

@@ -3,11 +3,9 @@
 //! Options of the back ends that lead to cards and sound servers.
 
 use agl_virtio_service::config::Problems;
-use serde::Deserialize;
 
 /// The `alsa` back end's options.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AlsaConfig {
     /// Name of a PCM, as `aplay -L` lists them, in which `{guest}`, `{device}`, `{stream}` and
     /// `{role}` are replaced. `pipewire` is told the role of the stream.
@@ -20,8 +18,7 @@ pub struct AlsaConfig {
 }
 
 /// The `gstreamer` back end's options.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct GstreamerConfig {
     /// Where the sound goes to or comes from, as gst-launch-1.0 takes it, in which `{guest}`,
     /// `{device}`, `{stream}` and `{role}` are replaced.

@@ -105,7 +105,74 @@ fn what_is_wrong_is_told_with_its_place_and_remedy() {
         ),
         ("backend = { type = \"fiel\" }", "fiel", "file"),
         ("volum = 3", "volum", "volume"),
-        ("volume = 0.5", "floating point", "a whole number from 0 up"),
+        (
+            "volume = 0.5",
+            "floating point",
+            "a whole number from 0 to 100",
+        ),
+        (
+            "priority = 4294967296",
+            "priority: invalid",
+            "a whole number from 1 to 1000",
+        ),
+        (
+            "rates = []",
+            "rates: this list has 0 entries",
+            "without the key",
+        ),
+        (
+            "formats = []",
+            "formats: this list has 0 entries",
+            "without the key",
+        ),
+        (
+            "backend = { type = \"file\", pcm = \"null\" }",
+            "unknown field `pcm` of the file back end",
+            "one of path, input, repeat",
+        ),
+        (
+            "backend = { type = \"alsa\", pcm = \"null\", pcms = [\"null\"] }",
+            "unknown field `pcm` beside pcms",
+            "pcms",
+        ),
+        (
+            "backend = { path = \"x\" }",
+            "missing field `type`",
+            "type = …",
+        ),
+        (
+            "backend = { type = \"file\", path = \"/a/{foo}.wav\" }",
+            "{foo} is replaced by nothing",
+            "{guest}, {device}, {stream} and {n}",
+        ),
+        (
+            "backend = { type = \"file\", input = \"/a.wav\" }",
+            "an output records nothing",
+            "direction = \"input\"",
+        ),
+        (
+            "backend = { type = \"file\", path = \"/a-{n}.wav\" }\n\
+             [[devices.cabin.streams]]\nname = \"B\"\n\
+             backend = { type = \"file\", path = \"/a-{n}.wav\" }",
+            "streams.1.backend.path: the stream \"A\" writes the same files",
+            "{stream}",
+        ),
+        (
+            "[[devices.cabin.chmaps]]\npositions = []",
+            "chmaps.0.positions: this list has 0 entries",
+            "a list of 1 to 18",
+        ),
+        (
+            "channels_max = 2\n[[devices.cabin.chmaps]]\npositions = [\"FL\", \"FR\", \"LFE\"]",
+            "3 positions, but no stream there has more than 2 channels",
+            "as many positions",
+        ),
+        (
+            "[[devices.cabin.jacks]]\nname = \"H\"\nkind = \"headphone\"\n\
+             [[devices.cabin.jacks]]\nname = \"H\"\nkind = \"headphone\"",
+            "jacks.1.name: another jack of PCM device 0 is named \"H\"",
+            "a name of its own",
+        ),
         ("volume = 101", "101 is out of range", "0 to 100"),
         (
             "volume = 1\nvolume = 2",
@@ -133,11 +200,6 @@ fn what_is_wrong_is_told_with_its_place_and_remedy() {
             "backend = { type = \"file\", pth = \"x\" }",
             "unknown field `pth`",
             "path (nearest to pth)",
-        ),
-        (
-            "direction = \"input\"\nbackend = { type = \"file\", input = \"/no.wav\" }",
-            "there is no file /no.wav",
-            "the path of a WAV file",
         ),
         (
             "direction = \"input\"\nsources = [{ name = \"Tone\", tone = 0.0 }]",
@@ -195,4 +257,38 @@ fn what_is_wrong_is_told_with_its_place_and_remedy() {
         error.contains("no channel position") && error.contains("LFE"),
         "{error}"
     );
+}
+
+#[test]
+fn several_mistakes_are_told_at_once_each_at_its_own_line() {
+    let error = parse(
+        "[devices.cabin]\ntype = \"snd\"\npolling = \"yes\"\nrealtime_priority = 200\n\
+         [[devices.cabin.streams]]\nname = \"A\"\nrole = \"radio\"\npriority = -1\n\
+         [devices.cabin.streams.backend]\ntype = \"file\"\npath = 3\nrepaet = true\n",
+    )
+    .unwrap_err();
+    let mut last = 0;
+    for (line, words) in [
+        (3, "error: polling: invalid type"),
+        (7, "error: streams.0.role: unknown variant `radio`"),
+        (8, "error: streams.0.priority: invalid value"),
+        (11, "error: streams.0.backend.path: invalid type"),
+        (12, "error: unknown field `repaet`"),
+    ] {
+        let at = error
+            .find(words)
+            .unwrap_or_else(|| panic!("{words}:\n{error}"));
+        assert!(at >= last, "{words} is out of order:\n{error}");
+        assert!(
+            error
+                .get(at..)
+                .unwrap()
+                .split("error:")
+                .nth(1)
+                .unwrap()
+                .contains(&format!("ivi.toml:{line}:")),
+            "{words}:\n{error}"
+        );
+        last = at;
+    }
 }

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! How the service starts, or does not: what it says, and with which code it ends.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "in a test, a panic is the verdict"
+)]
+
+use std::io::{BufRead, BufReader};
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use virtio_device::Record;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_agl-virtio-snd");
+/// Virtio device id of a sound device.
+const SOUND: u32 = 25;
+
+fn command(folder: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(PROGRAM);
+    let socket = folder.join("a.sock");
+    command
+        .args(["--bus", "none", "--socket"])
+        .arg(socket)
+        .args(words);
+    command
+}
+
+#[test]
+fn what_cannot_work_is_said_with_its_code_by_the_check_and_by_the_first_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let letter = folder.path().join("letter");
+    std::fs::write(&letter, "dear reader").unwrap();
+    let letter = letter.to_str().unwrap();
+    for (words, code, said) in [
+        (["--output", letter], 73, "error: --output: "),
+        (["--input", letter], 65, "error: --input: "),
+        (
+            ["--input", "/no/such.wav"],
+            66,
+            "error: --input: there is no file /no/such.wav",
+        ),
+    ] {
+        for more in [&["--check"][..], &[]] {
+            let output = command(folder.path(), &words).args(more).output().unwrap();
+            let text = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(
+                output.status.code(),
+                Some(code),
+                "{words:?} {more:?}: {text}"
+            );
+            assert!(text.starts_with(said), "{words:?} {more:?}: {text}");
+            assert_eq!(text.matches("error:").count(), 1, "{text}");
+        }
+    }
+    assert!(!folder.path().join("a.sock").exists());
+}
+
+#[test]
+fn options_that_would_be_ignored_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for words in [
+        ["--null", "fast", "--output", "/tmp"],
+        ["--null", "paced", "--input", "a"],
+    ] {
+        let output = command(folder.path(), &words).output().unwrap();
+        assert_eq!(output.status.code(), Some(64), "{words:?}");
+    }
+}
+
+#[test]
+fn a_service_that_takes_over_a_guest_only_warns_of_what_the_host_lacks() {
+    let folder = tempfile::tempdir().unwrap();
+    let record = Record::create().unwrap();
+    record.set_device(SOUND);
+    // Without close-on-exec, as the keeper leaves it.
+    let inherited = rustix::io::dup(record.file().as_fd()).unwrap();
+    let number = inherited.as_raw_fd().to_string();
+    let mut child = command(folder.path(), &["--record-fd", &number])
+        .args(["--input", "/no/such.wav", "--output"])
+        .arg(folder.path())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut warned = false;
+    let listens = stderr.lines().map_while(Result::ok).any(|line| {
+        warned |= line.contains("the guest goes on, but");
+        line.contains("listens on") && line.contains("2 outputs, 1 input, 2 jacks")
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(warned && listens);
+}
