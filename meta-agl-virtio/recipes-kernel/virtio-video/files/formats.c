@@ -88,8 +88,7 @@ static u32 vv_stride(const struct vv_format *format, u32 width)
 	u32 align = max_t(u32, format->align, 1);
 
 	/* So that half of it is whole, where a component needs that. */
-	if (pixel->hdiv > 1 && pixel->interleaved == 1)
-		align *= pixel->hdiv;
+	align = max_t(u32, align, pixel->hdiv);
 	return ALIGN(width * pixel->bytes, align);
 }
 

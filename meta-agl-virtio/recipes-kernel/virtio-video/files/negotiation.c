@@ -58,11 +58,8 @@ int vv_enum_format(struct file *file, void *priv, struct v4l2_fmtdesc *desc)
 	desc->pixelformat = format->pixel->fourcc;
 	if (!format->pixel->coded || session->vv->encoder)
 		return 0;
+	/* A buffer is one access unit, as V4L2 has it without more flags. */
 	desc->flags |= V4L2_FMT_FLAG_DYN_RESOLUTION;
-	/* VP8 and VP9 have nothing that tells where a frame begins. */
-	if (format->pixel->wire != VV_FORMAT_VP8 &&
-	    format->pixel->wire != VV_FORMAT_VP9)
-		desc->flags |= V4L2_FMT_FLAG_CONTINUOUS_BYTESTREAM;
 	return 0;
 }
 
