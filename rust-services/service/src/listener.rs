@@ -41,12 +41,12 @@ pub enum ListenError {
         path: PathBuf,
     },
     /// The path cannot be bound.
-    #[error("cannot listen on {path}: {}", reason_of(path, source))]
+    #[error("cannot listen on {path}: {}", reason_of(path, reason))]
     Bind {
         /// The path of the socket.
         path: PathBuf,
-        /// What the kernel said.
-        source: io::Error,
+        /// What the kernel said. No source of the error: its words say it already.
+        reason: io::Error,
     },
     /// The descriptor was not handed over.
     #[error(transparent)]
@@ -222,9 +222,9 @@ fn is_unix_stream_listener(descriptor: &OwnedFd) -> bool {
 
 /// Listens at a path. A socket that nobody serves any more is replaced.
 pub(crate) fn bind(path: &Path) -> Result<UnixListener, ListenError> {
-    let failed = |source| ListenError::Bind {
+    let failed = |reason| ListenError::Bind {
         path: path.to_owned(),
-        source,
+        reason,
     };
     if path.as_os_str().len() > LONGEST_PATH {
         return Err(ListenError::TooLong {
