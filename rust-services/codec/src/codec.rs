@@ -68,8 +68,10 @@ impl Codec {
                 .field("mpegversion", 4)
                 .field("systemstream", false)
                 .build(),
-            Self::H264 => byte_stream("video/x-h264").build(),
-            Self::Hevc => byte_stream("video/x-h265").build(),
+            // One access unit in each buffer, as V4L2 has it: a parser that may not rely on that sees a
+            // unit's end only where the next one begins.
+            Self::H264 => access_units("video/x-h264"),
+            Self::Hevc => access_units("video/x-h265"),
             Self::Vp8 => gst::Caps::new_empty_simple("video/x-vp8"),
             Self::Vp9 => gst::Caps::builder("video/x-vp9")
                 .field("alignment", "frame")
@@ -84,22 +86,17 @@ impl Codec {
     /// What an encoder is to give: access units, with their headers in the stream.
     pub(crate) fn output_caps(self) -> gst::Caps {
         match self {
-            Self::H264 | Self::Hevc => {
-                let name = if self == Self::H264 {
-                    "video/x-h264"
-                } else {
-                    "video/x-h265"
-                };
-                byte_stream(name).field("alignment", "au").build()
-            }
             Self::Vp9 => gst::Caps::new_empty_simple("video/x-vp9"),
             _ => self.input_caps(),
         }
     }
 }
 
-fn byte_stream(name: &str) -> gst::caps::Builder<gst::caps::NoFeature> {
-    gst::Caps::builder(name).field("stream-format", "byte-stream")
+fn access_units(name: &str) -> gst::Caps {
+    gst::Caps::builder(name)
+        .field("stream-format", "byte-stream")
+        .field("alignment", "au")
+        .build()
 }
 
 impl std::fmt::Display for Codec {

@@ -41,6 +41,8 @@ pub(crate) struct Ledger {
     last_piece: u64,
     units: BTreeMap<u64, Unit>,
     next_unit: u64,
+    /// Units before this one were flushed.
+    first_unit: u64,
 }
 
 impl Ledger {
@@ -83,6 +85,16 @@ impl Ledger {
             self.units.pop_first();
         }
         number
+    }
+
+    /// Units that were booked until now are not to come out any more.
+    pub(crate) fn flush(&mut self) {
+        self.first_unit = self.next_unit;
+    }
+
+    /// Whether this buffer was made of a unit that was flushed.
+    pub(crate) fn is_flushed(&self, buffer: &gst::BufferRef) -> bool {
+        number_on(buffer).is_some_and(|number| number < self.first_unit)
     }
 
     /// The unit of this number.

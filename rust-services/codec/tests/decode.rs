@@ -78,16 +78,29 @@ fn mpeg4_is_decoded() {
 }
 
 #[test]
-fn a_byte_stream_may_be_cut_anywhere() {
-    let clip = encode(H264, Size::new(176, 144), 30);
-    let expected = plain(Codec::H264, &clip);
+fn mpeg4_may_be_cut_anywhere() {
+    let clip = encode(MPEG4, Size::new(176, 144), 30);
+    let expected = plain(Codec::Mpeg4, &clip);
     for seed in [1, 7] {
-        let mut player = Player::new(Codec::H264);
+        let mut player = Player::new(Codec::Mpeg4);
         for (number, piece) in splits(&clip.bytes(), seed).into_iter().enumerate() {
             player.push(piece, number as u64);
         }
         player.drain();
         assert_eq!(player.pictures, expected, "seed {seed}");
+    }
+}
+
+#[test]
+fn the_size_is_told_as_soon_as_the_first_access_unit_is_there() {
+    for (codec, encoder) in [(Codec::H264, H264), (Codec::Hevc, HEVC), (Codec::Vp8, VP8)] {
+        let clip = encode(encoder, Size::new(176, 144), 3);
+        let mut player = Player::new(codec);
+        player.push(clip.units[0].clone(), 0);
+        let Some(Event::Size(size)) = player.next() else {
+            panic!("{codec}: something else comes first")
+        };
+        assert_eq!(size, Size::new(176, 144), "{codec}");
     }
 }
 
@@ -134,8 +147,12 @@ fn after_a_drain_and_after_a_flush_the_session_goes_on() {
         .iter()
         .for_each(|unit| player.push(unit.clone(), 3));
     player.drain();
+    assert!(
+        player.timestamps.iter().all(|timestamp| *timestamp == 3),
+        "{:?}",
+        player.timestamps
+    );
     assert_eq!(player.pictures, expected);
-    assert!(player.timestamps.iter().all(|timestamp| *timestamp == 3));
     assert_eq!(player.sizes, [Size::new(176, 144)], "told once");
 }
 

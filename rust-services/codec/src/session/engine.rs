@@ -188,20 +188,24 @@ impl Running {
         if let Some(raw) = self.told() {
             return Some(raw);
         }
-        let sample = self
-            .sink
-            .get()
-            .and_then(|sink| sink.try_pull_sample(gst::ClockTime::ZERO));
-        let Some(sample) = sample else {
-            return self.hangs();
-        };
-        let unit = {
+        let (sample, unit) = loop {
+            let sample = self
+                .sink
+                .get()
+                .and_then(|sink| sink.try_pull_sample(gst::ClockTime::ZERO));
+            let Some(sample) = sample else {
+                return self.hangs();
+            };
             let mut state = self.shared.lock();
             state.moved = Instant::now();
-            let unit = sample
-                .buffer()
-                .and_then(|buffer| state.ledger.unit_of(buffer));
-            unit.unwrap_or_default()
+            let buffer = sample.buffer();
+            if buffer.is_some_and(|buffer| state.ledger.is_flushed(buffer)) {
+                log::debug!("a flushed picture came out late");
+                continue;
+            }
+            let unit = buffer.and_then(|buffer| state.ledger.unit_of(buffer));
+            drop(state);
+            break (sample, unit.unwrap_or_default());
         };
         let size = sample.caps().and_then(size_in);
         if size.is_some() && size != self.size && self.is_decoder() {
@@ -372,6 +376,8 @@ impl Thread {
                     draining = false;
                     held.clear();
                     self.renew(pipeline, |state| {
+                        // Nobody takes pictures meanwhile.
+                        state.ledger.flush();
                         state.flushed = state.flushed.saturating_add(1);
                     });
                 }
