@@ -162,9 +162,10 @@ async fn serve(options: &Options) -> Result<(), DaemonError> {
     }
     let _lock = lock(&surroundings.runtime)?;
     let notifier = Notifier::from_environment().map_err(os("NOTIFY_SOCKET"))?;
-    let bus = Bus::start(&options.bus, Place::manager(), Sandbox::off()).map_err(os("--bus"))?;
+    let bus =
+        Bus::start_held(&options.bus, Place::manager(), Sandbox::off()).map_err(os("--bus"))?;
     let cell = Arc::new(OnceLock::new());
-    let stage = Arc::new(Stage::new(bus, Arc::clone(&cell))?);
+    let stage = Arc::new(Stage::new(bus.clone(), Arc::clone(&cell))?);
     let shown = Arc::clone(&stage);
     let observer: Observer = Arc::new(move |name, old, new| shown.show(name, old, new));
     let registry = Arc::new(Registry::new(guests, surroundings, observer));
@@ -172,6 +173,8 @@ async fn serve(options: &Options) -> Result<(), DaemonError> {
     let _ = cell.set(Arc::clone(&registry));
     // A manager with wrong files still looks after what runs.
     reload(&registry, &stage).await;
+    // Who sees the name finds the guests.
+    bus.release();
     crate::mixing::start(&options.bus, &registry);
     notifier.send(&State::Ready);
     let starting = Arc::clone(&registry);

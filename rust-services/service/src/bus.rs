@@ -102,11 +102,10 @@ impl Bus {
     }
 
     /// As [`Bus::start`], but the bus name is only taken after [`Bus::release`].
-    pub(crate) fn start_held(
-        choice: &BusChoice,
-        place: Place,
-        sandbox: Sandbox,
-    ) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// As [`Bus::start`].
+    pub fn start_held(choice: &BusChoice, place: Place, sandbox: Sandbox) -> io::Result<Self> {
         let Some(target) = target(choice)? else {
             return Ok(Self::off(place));
         };
@@ -126,7 +125,7 @@ impl Bus {
     }
 
     /// All objects are there: who sees the bus name from now on finds them.
-    pub(crate) fn release(&self) {
+    pub fn release(&self) {
         self.registry.release();
     }
 

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! virtio-video in both drafts: any requests, with any bytes or with plausible ones, and a codec
+//! that says what it likes. Whatever comes in, each request is answered once at most, every answer
+//! can be written down, and after a reset nothing is owed.
+
+#![no_main]
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use agl_virtio_codec::{Codec, CodecError, Counters, EncoderSettings, Event, Layout, Size};
+use agl_virtio_video::coder::{Coder, Codecs, InputNote, Job, Output, Put, PutError};
+use agl_virtio_video::model::{Formats, Function, Guest, Limits, Model, Outbox, Shared, Ticket};
+use agl_virtio_video::statistics::{Quota, Statistics};
+use agl_virtio_video::wire::{Dialect, V3, V5};
+use arbitrary::Arbitrary;
+use libfuzzer_sys::fuzz_target;
+
+const LIMITS: Limits = Limits { least: Size::new(16, 16), most: Size::new(512, 512) };
+
+/// What happens next.
+#[derive(Arbitrary, Debug)]
+enum Deed {
+    /// A request of a known command, of a few streams, whose words are small or formats.
+    Plausible { command: u8, stream: u8, words: Vec<u8> },
+    /// Any bytes.
+    Any(Vec<u8>),
+    /// The codec says something.
+    Says(Word),
+    /// The driver resets.
+    Reset,
+}
+
+/// What a codec says.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+enum Word {
+    Size(u8, u8),
+    Output(u8),
+    Drained,
+    Flushed,
+    Failed,
+}
+
+/// Memory of 16 MiB that keeps nothing.
+struct Nothing;
+
+impl Guest for Nothing {
+    type Buffer = usize;
+
+    fn buffer(&self, runs: &[(u64, u32)]) -> Option<usize> {
+        let len = runs.iter().try_fold(0u64, |sum, (at, len)| {
+            (at.checked_add((*len).into())? <= 1 << 24).then_some(sum + u64::from(*len))
+        })?;
+        usize::try_from(len).ok()
+    }
+
+    fn len(&self, buffer: &usize) -> usize {
+        *buffer
+    }
+
+    fn read(&self, buffer: &usize, offset: usize, bytes: &mut [u8]) -> bool {
+        bytes.fill(1);
+        offset.checked_add(bytes.len()).is_some_and(|end| end <= *buffer)
+    }
+
+    fn write(&self, buffer: &usize, offset: usize, bytes: &[u8]) -> bool {
+        offset.checked_add(bytes.len()).is_some_and(|end| end <= *buffer)
+    }
+}
+
+#[derive(Debug)]
+struct Frame(u64);
+
+impl Output for Frame {
+    fn timestamp(&self) -> u64 {
+        self.0
+    }
+
+    fn is_key(&self) -> bool {
+        self.0 & 1 == 0
+    }
+
+    fn sizes(&self, layout: &Layout) -> Vec<usize> {
+        layout.planes().iter().map(|plane| plane.size()).collect()
+    }
+
+    fn write(&self, layout: &Layout, put: &mut Put<'_>) -> Result<u32, PutError> {
+        for (number, plane) in layout.planes().iter().enumerate() {
+            put(number, plane.size().saturating_sub(1), &[7])?;
+        }
+        Ok(1)
+    }
+}
+
+type Says = Arc<Mutex<VecDeque<Word>>>;
+
+struct Talker(Says);
+
+impl Coder for Talker {
+    fn room(&self) -> bool {
+        true
+    }
+
+    fn push(&mut self, _bytes: Vec<u8>, _note: InputNote) {}
+
+    fn drain(&mut self) {}
+
+    fn flush(&mut self) {}
+
+    fn poll(&mut self) -> Option<Event<Box<dyn Output>>> {
+        Some(match self.0.lock().unwrap().pop_front()? {
+            Word::Size(width, height) => Event::Size(Size::new(u32::from(width) + 1, u32::from(height) + 1)),
+            Word::Output(timestamp) => Event::Output(Box::new(Frame(timestamp.into()))),
+            Word::Drained => Event::Drained,
+            Word::Flushed => Event::Flushed,
+            Word::Failed => Event::Failed(CodecError::NoCodec),
+        })
+    }
+
+    fn look_after(&self) -> Option<Duration> {
+        None
+    }
+
+    fn counters(&self) -> Counters {
+        Counters::default()
+    }
+
+    fn adjust(&mut self, _settings: EncoderSettings) {}
+}
+
+struct Talkers(Says);
+
+impl Codecs for Talkers {
+    fn open(&mut self, _job: &Job) -> Result<Box<dyn Coder>, CodecError> {
+        Ok(Box::new(Talker(Arc::clone(&self.0))))
+    }
+}
+
+fn model(function: Function, dialect: &Arc<dyn Dialect>, says: &Says) -> Model<Nothing> {
+    let formats = Formats::new([Codec::H264, Codec::Vp8].into_iter(), LIMITS, &**dialect);
+    let quota = Quota { sessions: 2, pixel_rate: 1 << 30 };
+    let statistics = Arc::new(Statistics::new(quota));
+    let shared = Shared { function, dialect: Arc::clone(dialect), formats, statistics };
+    Model::new(shared, Box::new(Talkers(Arc::clone(says))))
+}
+
+/// A request of small words: formats and queue types are written as their numbers.
+fn plausible(command: u8, stream: u8, words: &[u8]) -> Vec<u8> {
+    let word = |word: u8| match word {
+        200..=207 => 0x1000 + u32::from(word - 200),
+        208 => 0x100,
+        209 => 0x101,
+        210.. => 1 << (word - 210).min(24),
+        small => small.into(),
+    };
+    [0x100 + u32::from(command % 14), u32::from(stream % 3)]
+        .into_iter()
+        .chain(words.iter().map(|byte| word(*byte)))
+        .flat_map(u32::to_le_bytes)
+        .collect()
+}
+
+fuzz_target!(|input: (bool, bool, Vec<Deed>)| {
+    let (encodes, old, deeds) = input;
+    let function = if encodes { Function::Encoder } else { Function::Decoder };
+    let dialect: Arc<dyn Dialect> = if old { Arc::new(V3) } else { Arc::new(V5) };
+    let says = Says::default();
+    let mut device = model(function, &dialect, &says);
+    let mut owed = BTreeSet::new();
+    for (number, deed) in deeds.into_iter().enumerate() {
+        let mut out = Outbox::default();
+        let bytes = match deed {
+            Deed::Plausible { command, stream, words } => plausible(command, stream, &words),
+            Deed::Any(bytes) => bytes,
+            Deed::Says(word) => {
+                says.lock().unwrap().push_back(word);
+                Vec::new()
+            }
+            Deed::Reset => {
+                device.reset();
+                owed.clear();
+                assert_eq!(device.living().count(), 0);
+                continue;
+            }
+        };
+        if let Ok(request) = dialect.parse(&bytes) {
+            let ticket = Ticket(number as u64);
+            owed.insert(ticket);
+            device.request(&Nothing, ticket, request, &mut out);
+        }
+        device.turn(&Nothing, &mut out);
+        for (ticket, stream, answer) in out.answers {
+            assert!(owed.remove(&ticket), "{ticket:?} was answered twice");
+            assert!(!dialect.answer(stream, &answer).is_empty());
+        }
+        for (stream, event) in out.events {
+            assert_eq!(dialect.event(stream, event).len(), 8);
+        }
+    }
+});
