@@ -171,10 +171,7 @@ impl Daemon for Snd {
         let server = Arc::new(server(&service, &config, device)?);
         log::info!("{}", greeting::of(&config, &service.listener));
         let former = service.former.clone();
-        let running = Running::new(
-            former.unwrap_or_else(|| config.clone()),
-            Arc::clone(&panel),
-        );
+        let running = Running::new(former.unwrap_or_else(|| config.clone()), Arc::clone(&panel));
         let running = Arc::new(Mutex::new(running));
         let reload = move |new: &SndConfig| {
             let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);

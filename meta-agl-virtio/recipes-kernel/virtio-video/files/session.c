@@ -94,9 +94,15 @@ static __poll_t vv_queues_poll(struct vv_session *session)
 	struct vb2_queue *in = &session->lanes[VV_IN].queue;
 	struct vb2_queue *out = &session->lanes[VV_OUT].queue;
 	__poll_t found = 0;
+	bool waits;
 
 	mutex_lock(&session->lock);
-	if (!vv_queue_is_alive(in) && !vv_queue_is_alive(out))
+	/*
+	 * A decoder's program waits for the header with the capture queue
+	 * not set up yet, and its coded buffers may all be back by then.
+	 */
+	waits = vb2_is_streaming(in) && !vb2_is_streaming(out) && !in->error;
+	if (!waits && !vv_queue_is_alive(in) && !vv_queue_is_alive(out))
 		found |= EPOLLERR;
 	if (vv_queue_is_done(in))
 		found |= EPOLLOUT | EPOLLWRNORM;
