@@ -3,6 +3,7 @@
 
 use crate::definition::Definition;
 use crate::guest::{Command, GuestError, GuestHandle, GuestStatus, Surroundings, spawn};
+use agl_virtio_service::Exit;
 use agl_virtio_service::config::{Diagnostic, is_name};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -219,7 +220,11 @@ impl Registry {
                 Ok(Ok(output)) if output.status.success() => {}
                 Ok(Ok(output)) => {
                     let said = String::from_utf8_lossy(&output.stderr);
-                    faults.push(said.trim().to_owned());
+                    if is_of_the_host(output.status.code()) {
+                        log::warn!("{place}, as the manager may look at it: {}", said.trim());
+                    } else {
+                        faults.push(said.trim().to_owned());
+                    }
                 }
                 Ok(Err(error)) => faults.push(format!(
                     "error: {place}: cannot start {program}: {error}\n  = write: nothing, but \
@@ -335,4 +340,12 @@ pub async fn autostart(registry: &Registry) {
 pub async fn check(folder: PathBuf, surroundings: Surroundings) -> Vec<String> {
     let registry = Registry::new(folder, surroundings, Arc::new(|_, _, _| {}));
     registry.read_all().await.1
+}
+
+/// Whether a service finds no fault with what is written, but misses something on the host: a folder
+/// or a file that it may reach where it runs, and that the manager's sandbox hides.
+fn is_of_the_host(code: Option<i32>) -> bool {
+    [Exit::NoInput, Exit::CannotCreate, Exit::NoPermission]
+        .iter()
+        .any(|exit| code == Some(exit.code().into()))
 }
