@@ -37,7 +37,7 @@ DRIVER_PATIENCE = "virtio_snd.msg_timeout_ms=20000"
 # So that the log tells when the guest sleeps.
 TALK_WHILE_SUSPENDING = "loglevel=8 no_console_suspend pm_debug_messages suspend.pm_test_delay=1"
 
-# Stands for 48 (media): the number of video encoders, for which no guest of the bench has a driver.
+# Stands for 48 (media).
 MEDIA_NUMBER = 29
 
 # What QEMU attaches a service of each type with. Types without a front end of their own go by the generic one, which
