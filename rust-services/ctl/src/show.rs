@@ -34,7 +34,7 @@ pub(crate) fn file(file: &Path, json: bool) -> Result<(), CtlError> {
         let usual = runtime.join(format!("{}-{}.sock", definition.name, device.name));
         (!attachment.manual).then_some(PlannedDevice {
             name: device.name.clone(),
-            front_end: front_end::of(&device.device_type)?,
+            front_end: front_end::of(device)?,
             socket: device.socket.clone().unwrap_or(usual),
             attachment,
         })

@@ -183,7 +183,7 @@ impl Definition {
 /// The JSON schema of a guest's file, for editors.
 #[must_use]
 pub fn schema() -> serde_json::Value {
-    use crate::vmm::front_end::TYPES;
+    use crate::vmm::front_end;
     let guest = schemars::schema_for!(Guest);
     let mut guest = guest.to_value();
     let definitions = guest
@@ -192,9 +192,16 @@ pub fn schema() -> serde_json::Value {
     if let Some(object) = guest.as_object_mut() {
         object.remove("$schema");
     }
-    let types: Vec<&str> = TYPES
-        .iter()
-        .map(|front_end| front_end.device_type)
+    // A function says only in some types what device it is; in others the key may mean anything.
+    let functions: Vec<serde_json::Value> = front_end::types()
+        .into_iter()
+        .filter(|name| !front_end::functions(name).is_empty())
+        .map(|name| {
+            serde_json::json!({
+                "if": { "properties": { "type": { "const": name } } },
+                "then": { "properties": { "function": { "enum": front_end::functions(name) } } }
+            })
+        })
         .collect();
     serde_json::json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -211,9 +218,10 @@ pub fn schema() -> serde_json::Value {
                     "description": "A device; keys beside these two belong to its service.",
                     "required": ["type"],
                     "properties": {
-                        "type": { "enum": types },
+                        "type": { "enum": front_end::types() },
                         "socket": { "type": "string", "pattern": "^/" }
-                    }
+                    },
+                    "allOf": functions
                 }
             }
         },

@@ -112,6 +112,12 @@ const FAULTS: &[(&str, &str, &str, &str)] = &[
         "one of can, gpio",
         ":13:8",
     ),
+    (
+        "type = \"snd\"",
+        "type = \"video\"\nfunction = \"codec\"",
+        "one of decoder, encoder",
+        ":14:12",
+    ),
     ("type = \"snd\"", "", "type = \"snd\"", ":12:10"),
     (
         "/run/extra.sock",

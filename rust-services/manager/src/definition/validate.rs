@@ -161,16 +161,24 @@ impl Whole<'_> {
     fn devices(&self, problems: &mut Problems) {
         for (index, device) in self.devices.iter().enumerate() {
             let key = |rest: &str| format!("devices.{}{rest}", device.name);
-            if front_end::of(&device.device_type).is_none() {
-                let known: Vec<&str> = front_end::TYPES
-                    .iter()
-                    .map(|front_end| front_end.device_type)
-                    .collect();
-                problems.add(
-                    key(".type"),
-                    format!("there is no device type {:?}", device.device_type),
-                    format!("one of {}", known.join(", ")),
-                );
+            if front_end::of(device).is_none() {
+                let functions = front_end::functions(&device.device_type);
+                if functions.is_empty() {
+                    problems.add(
+                        key(".type"),
+                        format!("there is no device type {:?}", device.device_type),
+                        format!("one of {}", front_end::types().join(", ")),
+                    );
+                } else {
+                    problems.add(
+                        key(".function"),
+                        format!(
+                            "no device of type {:?} has this function",
+                            device.device_type
+                        ),
+                        format!("one of {}", functions.join(", ")),
+                    );
+                }
             }
             if let Some(socket) = &device.socket {
                 problems.require(

@@ -226,7 +226,7 @@ impl Actor {
         let device = self.devices.get(name)?;
         Some(PlannedDevice {
             name: name.to_owned(),
-            front_end: front_end::of(&device.entry.device_type)?,
+            front_end: front_end::of(&device.entry)?,
             socket: device.socket.clone(),
             attachment: self.wanted.attachment(name),
         })

@@ -12,6 +12,7 @@ use crate::definition::{Cause, Definition};
 use crate::process::{Ending, Process};
 use crate::supervision::{End, Keeper, Supervised};
 use crate::systemd::units::DeviceUnit;
+use crate::vmm::front_end;
 use rustix::process::Signal;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -304,11 +305,12 @@ impl Actor {
             }
             return;
         };
-        let moved =
-            device.entry.device_type != entry.device_type || device.entry.socket != entry.socket;
+        let moved = front_end::of(&device.entry) != front_end::of(&entry)
+            || device.entry.socket != entry.socket;
         if moved && device.keeper.is_some() {
             device.reason =
-                "has another type or socket in the file: in force at the next start".to_owned();
+                "has another type, function or socket in the file: in force at the next start"
+                    .to_owned();
             return;
         }
         if moved {

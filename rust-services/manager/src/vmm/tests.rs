@@ -26,7 +26,7 @@ fn definition(source: &str) -> Definition {
 fn plan(definition: &Definition) -> Plan<'_> {
     let devices = definition.devices.iter().map(|device| PlannedDevice {
         name: device.name.clone(),
-        front_end: front_end::of(&device.device_type).unwrap(),
+        front_end: front_end::of(device).unwrap(),
         socket: PathBuf::from(format!("/run/{}.sock", device.name)),
         attachment: definition.attachment(&device.name),
     });
@@ -55,6 +55,38 @@ fn qemu_gets_shared_memory_every_device_and_nothing_that_was_not_asked_for() {
         -no-reboot";
     assert_eq!(launch.command.join("|"), expected);
     assert!(launch.files.is_empty());
+}
+
+#[test]
+fn a_decoder_an_encoder_and_a_camera_are_attached_as_what_they_are() {
+    let source = FILE.replace("ACCELERATOR", "kvm")
+        + "[devices.encoder]\ntype = \"video\"\nfunction = \"encoder\"\n[devices.decoder]\ntype = \"video\"\n";
+    let codecs = definition(&source);
+    let camera = definition(&(source + "[devices.rear]\ntype = \"media\"\n"));
+    let command = |definition: &Definition| {
+        let launch = of(VmmKind::Qemu).launch(&plan(definition)).unwrap();
+        launch.command.join("|")
+    };
+    for device in [
+        "virtio-id=31,num_vqs=2,vq_size=1024,config_size=12,id=device-decoder",
+        "virtio-id=30,num_vqs=2,vq_size=1024,config_size=12,id=device-encoder",
+        "virtio-id=48,num_vqs=2,vq_size=256,config_size=40,id=device-rear",
+    ] {
+        assert!(command(&camera).contains(device), "{device}");
+    }
+
+    let crosvm = of(VmmKind::Crosvm).launch(&plan(&codecs)).unwrap();
+    let file: serde_json::Value = serde_json::from_str(&crosvm.files[0].content).unwrap();
+    let words: Vec<_> = file["vhost-user"].as_array().unwrap().iter().collect();
+    assert_eq!(words[1]["type"], "video-decoder");
+    assert_eq!(words[2]["type"], "video-encoder");
+    let error = of(VmmKind::Crosvm).launch(&plan(&camera)).unwrap_err();
+    assert!(error.to_string().contains("media"), "{error}");
+
+    let xen = of(VmmKind::Xen).launch(&plan(&camera)).unwrap();
+    for number in ["device1f", "device1e", "device30"] {
+        assert!(xen.files[0].content.contains(number), "{number}");
+    }
 }
 
 #[test]
