@@ -22,4 +22,5 @@ RDEPENDS:${PN} = "\
     kernel-modules \
     ${AGL_VIRTIO_GUEST_DRIVERS} \
     libgpiod-tools \
+    v4l-utils \
 "

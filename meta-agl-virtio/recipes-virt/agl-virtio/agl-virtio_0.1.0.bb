@@ -155,7 +155,7 @@ RDEPENDS:${PN}-scmi = "${PN}-common ${PN}-keeper"
 FILES:${PN}-selftest = "${bindir}/agl-virtio-selftest"
 RDEPENDS:${PN}-selftest = "${PN}-rpmb-tool"
 # What it plays, records and sends with; a guest without such a device does without.
-RRECOMMENDS:${PN}-selftest = "alsa-utils can-utils iproute2"
+RRECOMMENDS:${PN}-selftest = "alsa-utils can-utils iproute2 v4l-utils"
 
 FILES:${PN}-snd = "${bindir}/agl-virtio-snd ${systemd_system_unitdir}/agl-virtio-snd@.service ${systemd_system_unitdir}/agl-virtio-snd@.socket"
 RDEPENDS:${PN}-snd = "${PN}-common ${PN}-keeper"

@@ -15,6 +15,9 @@ use crate::system::System;
 pub(crate) struct Finding {
     name: &'static str,
     holds: &'static str,
+    /// The type of device that it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<&'static str>,
     #[serde(flatten)]
     outcome: Outcome,
 }
@@ -42,6 +45,7 @@ impl Finding {
         Self {
             name: check.name,
             holds: check.holds,
+            device: check.device,
             outcome,
         }
     }
@@ -123,6 +127,7 @@ mod tests {
         Finding {
             name,
             holds: "it works",
+            device: Some("snd"),
             outcome,
         }
     }
@@ -168,6 +173,7 @@ mod tests {
     fn a_finding_in_json_has_its_result_beside_its_name() {
         let text = serde_json::to_value(findings()).unwrap();
         assert_eq!(text[0]["result"], "passed");
+        assert_eq!(text[0]["device"], "snd");
         assert_eq!(text[0]["saw"], "a card");
         assert_eq!(text[1]["result"], "failed");
         assert_eq!(text[2]["name"], "rpmb");

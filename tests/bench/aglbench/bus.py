@@ -120,6 +120,10 @@ class DeviceProxy:
                 raise BusError(f"nobody has the name {self.name}")
             time.sleep(0.002)
 
+    def call(self, method: str, *arguments: str) -> str:
+        """Call a method of the device, such as `Can.Send`, with dbus-send's arguments; what it answers."""
+        return self.bus.call(self.name, self.path, f"{PREFIX}.{method}", *arguments)
+
     def get(self, part: str, interface: str, name: str) -> str:
         """A property of a part of the device, or of itself (""), as dbus-send writes it."""
         path = f"{self.path}/{part}" if part else self.path

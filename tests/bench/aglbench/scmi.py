@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -28,14 +27,6 @@ def device_tree(work: Path, service: Path, nodes: str) -> Path:
     (work / "guest.dts").write_text(machine + run(service, "dtb-fragment") + nodes)
     run("dtc", "-q", "-I", "dts", "-O", "dtb", "-o", work / "guest.dtb", work / "guest.dts")
     return work / "guest.dtb"
-
-
-def modules(work: Path, source: Path) -> dict[str, Path]:
-    """The kernel modules of a folder, built against the guest's kernel."""
-    folder = work / source.parent.name / source.name
-    shutil.copytree(source, folder)
-    run("make", "-s", "-C", pieces().kernel / "build", f"M={folder}", "ARCH=arm64", "CROSS_COMPILE=aarch64-linux-gnu-", "modules")
-    return {module.name: module for module in folder.glob("*.ko")}
 
 
 class Host:

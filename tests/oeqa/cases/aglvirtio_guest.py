@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A guest and its virtio devices, by agl-virtio-selftest: the same on hardware, under runqemu and on the bench.
 
-AGL_VIRTIO_EXPECT        device types that the guest must have (snd,scmi,can,rpmb); others are checked if they are there
+AGL_VIRTIO_EXPECT        device types that the guest must have (snd,scmi,can,rpmb,video,media); others are checked if they are there
 AGL_VIRTIO_CAPTURE_TONE  the frequency, in hertz, of what the guest's card records
 AGL_VIRTIO_RESTART       a command for the machine that runs the tests: it ends the devices' services, as a crash would
 """
@@ -99,6 +99,20 @@ class AglVirtioGuestTest(OERuntimeTestCase):
 
     @OETestDepends([DRIVERS])
     @OEHasPackage([PACKAGE])
+    @OETimeout(600)
+    def test_codecs_keep_pictures(self):
+        """What the encoder makes, the decoder takes."""
+        self.must_hold("codec")
+
+    @OETestDepends([DRIVERS])
+    @OEHasPackage([PACKAGE])
+    @OETimeout(600)
+    def test_cameras_give_pictures(self):
+        """Ten of each, whole."""
+        self.must_hold("camera")
+
+    @OETestDepends([DRIVERS])
+    @OEHasPackage([PACKAGE])
     @OETimeout(1200)
     def test_devices_outlive_their_services(self):
         """All checks pass before, while and after every service is ended and started again."""
@@ -112,7 +126,8 @@ class AglVirtioGuestTest(OERuntimeTestCase):
         done = subprocess.run(shlex.split(restart), capture_output=True, text=True, timeout=600, check=False)
         load.join()
         self.assertEqual(done.returncode, 0, done.stderr)
-        found.append(self.selftest(*names))
+        # a stream of pictures does not outlive its service, but the next one is served
+        found.append(self.selftest(*names, "codec", "camera"))
         self.assertEqual(len(found), 3, "the checks did not run to their end")
         failed = [check for checks in found for check in checks.values() if check["result"] == "failed"]
         self.assertEqual(failed, [])

@@ -2,11 +2,14 @@
 
 //! The checks, a file for each type of device.
 
+mod camera;
 mod can;
+mod codec;
 mod devices;
 mod rpmb;
 mod scmi;
 mod snd;
+mod v4l2;
 
 use serde::Serialize;
 
@@ -83,6 +86,18 @@ pub(crate) const CHECKS: &[Check] = &[
         holds: "the replay-protected memory answers, signed, or says that it has no key",
         device: Some("rpmb"),
         run: rpmb::answers,
+    },
+    Check {
+        name: "codec",
+        holds: "the encoder's stream of ten pictures is ten pictures to the decoder",
+        device: Some("video"),
+        run: codec::keep_pictures,
+    },
+    Check {
+        name: "camera",
+        holds: "every camera gives ten pictures of the size it says",
+        device: Some("media"),
+        run: camera::gives_pictures,
     },
 ];
 
