@@ -208,6 +208,15 @@ impl CanClient {
         self.answer_of(completion)
     }
 
+    /// A message that has come back already, and its answer.
+    ///
+    /// # Errors
+    /// As [`Self::answered`].
+    pub fn answered_already(&mut self) -> Result<Option<(ChainId, u8)>> {
+        let completion = self.guest.ring_mut(TX).pop()?;
+        completion.map(|of| self.answer_of(of)).transpose()
+    }
+
     fn answer_of(&mut self, completion: Completion) -> Result<(ChainId, u8)> {
         let (out, back) = self
             .sent
@@ -257,6 +266,19 @@ impl CanClient {
     /// Where none comes, or something that is no frame.
     pub fn hear(&mut self, deadline: Deadline) -> Result<Heard> {
         let completion = self.guest.ring_mut(RX).wait(deadline)?;
+        self.frame_of(completion)
+    }
+
+    /// A frame that was heard already; its buffer is made available again.
+    ///
+    /// # Errors
+    /// As [`Self::hear`].
+    pub fn heard_already(&mut self) -> Result<Option<Heard>> {
+        let completion = self.guest.ring_mut(RX).pop()?;
+        completion.map(|of| self.frame_of(of)).transpose()
+    }
+
+    fn frame_of(&mut self, completion: Completion) -> Result<Heard> {
         let buffer = self
             .heard
             .remove(&completion.chain)
