@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The camera service on its host: it starts as its unit starts it, with its test picture."""
+
+from oeqa.core.decorator.depends import OETestDepends
+from oeqa.runtime.case import OERuntimeTestCase
+from oeqa.runtime.decorator.package import OEHasPackage
+
+CONFIG = """[devices.rear]
+type = "media"
+"""
+
+
+class AglVirtioMediaTest(OERuntimeTestCase):
+    """One guest's camera, without the guest."""
+
+    @OETestDepends(["ssh.SSHTest.test_ssh"])
+    @OEHasPackage(["agl-virtio-media"])
+    def test_media_service_waits_for_its_guest(self):
+        """The unit is ready, and waits for a VMM."""
+        write = f"cat > /etc/agl-virtio/oeqa.toml <<'EOF'\n{CONFIG}EOF"
+        status, output = self.target.run(f"{write}\nsystemctl start agl-virtio-media@oeqa")
+        try:
+            self.assertEqual(status, 0, output)
+            status, output = self.target.run(
+                "test -S /run/agl-virtio/oeqa-media.sock && "
+                "busctl get-property org.automotivelinux.Virtio1.oeqa.rear /org/automotivelinux/Virtio1/guests/oeqa/rear "
+                "org.automotivelinux.Virtio1.Device State"
+            )
+            self.assertEqual((status, output.strip()), (0, 's "waiting"'))
+        finally:
+            status, output = self.target.run("systemctl stop agl-virtio-media@oeqa; rm /etc/agl-virtio/oeqa.toml")
+        self.assertEqual(status, 0, output)

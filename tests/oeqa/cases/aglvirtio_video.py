@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The codec service on its host: it starts as its unit starts it, with what this machine's GStreamer can decode."""
+
+from oeqa.core.decorator.depends import OETestDepends
+from oeqa.runtime.case import OERuntimeTestCase
+from oeqa.runtime.decorator.package import OEHasPackage
+
+CONFIG = """[devices.decoder]
+type = "video"
+function = "decoder"
+"""
+
+
+class AglVirtioVideoTest(OERuntimeTestCase):
+    """One guest's decoder, without the guest."""
+
+    @OETestDepends(["ssh.SSHTest.test_ssh"])
+    @OEHasPackage(["agl-virtio-video"])
+    def test_video_service_waits_for_its_guest(self):
+        """The unit is ready, so it has found a codec, and waits for a VMM."""
+        write = f"cat > /etc/agl-virtio/oeqa.toml <<'EOF'\n{CONFIG}EOF"
+        status, output = self.target.run(f"{write}\nsystemctl start agl-virtio-video@oeqa")
+        try:
+            self.assertEqual(status, 0, output)
+            status, output = self.target.run(
+                "test -S /run/agl-virtio/oeqa-video.sock && "
+                "busctl get-property org.automotivelinux.Virtio1.oeqa.decoder /org/automotivelinux/Virtio1/guests/oeqa/decoder "
+                "org.automotivelinux.Virtio1.Device State"
+            )
+            self.assertEqual((status, output.strip()), (0, 's "waiting"'))
+        finally:
+            status, output = self.target.run("systemctl stop agl-virtio-video@oeqa; rm /etc/agl-virtio/oeqa.toml")
+        self.assertEqual(status, 0, output)
