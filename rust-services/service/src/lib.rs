@@ -6,6 +6,7 @@
 #![deny(unsafe_code)]
 
 mod arenas;
+mod brake;
 pub mod bus;
 pub mod cli;
 pub mod config;
@@ -24,6 +25,7 @@ mod shutdown;
 mod supervisor;
 mod used_config;
 
+pub use brake::Brake;
 pub use exit::{Exit, ExitReason, explain};
 pub use health::{Health, Heartbeat, Turn};
 pub use logging::RateLimit;

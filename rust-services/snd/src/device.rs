@@ -5,7 +5,7 @@
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use agl_virtio_service::Heartbeat;
+use agl_virtio_service::{Brake, Heartbeat};
 use virtio_device::{Device, QueueSpec, ThreadPlan};
 use zerocopy::IntoBytes;
 
@@ -13,7 +13,7 @@ use crate::backend::runner::Prepare;
 use crate::backend::{BackendError, Pacing, StreamIdentity};
 use crate::config::SndConfig;
 use crate::controls::{Control, controls};
-use crate::handler::{Brake, Parts, SoundHandler, Watched};
+use crate::handler::{Parts, SoundHandler, Watched};
 use crate::panel::{Panel, StreamKnobs};
 use crate::stream::Stream;
 use crate::topology::{chmap_infos, config_space, pcm_info};

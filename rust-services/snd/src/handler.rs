@@ -18,13 +18,11 @@ use crate::stream::{Stream, complete};
 use crate::topology::jack_info;
 use crate::wire::{ChmapInfo, Direction, JackInfo, PcmInfo, Status, queue};
 
-mod brake;
 mod pcm;
 mod requests;
 mod settings;
 mod watched;
 
-pub use brake::Brake;
 pub use watched::Watched;
 
 /// The ramp of a stream of which nothing was heard yet.

@@ -5,11 +5,10 @@
 
 use std::sync::Arc;
 
-use agl_virtio_service::Heartbeat;
+use agl_virtio_service::{Brake, Heartbeat};
 use virtio_device::{Handler, Io, Start};
 
 use super::SoundHandler;
-use super::brake::Brake;
 
 /// A handler whose turns a watchdog sees.
 pub struct Watched {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! How much of a processor a guest can make the queue thread take.
+//! How much of a processor a guest can make a real-time thread take.
 //!
-//! The queue thread goes before everything that is not real-time. A guest that kicks without end,
-//! asks without end or sends buffers of one frame would have a processor of the host for itself. So
-//! the thread counts what it takes, and sleeps when that is too much: what suffers is this guest's
-//! sound. A card with eight streams takes a few hundredths of what is allowed.
+//! Such a thread goes before everything that is not real-time. A guest that kicks without end, asks
+//! without end or sends the smallest buffers there are would have a processor of the host for
+//! itself. So the thread counts what it takes, and sleeps when that is too much: what suffers is
+//! this guest's device. A sound card with eight streams takes a few hundredths of what is allowed.
 
 use std::time::{Duration, Instant};
 
