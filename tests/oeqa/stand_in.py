@@ -14,13 +14,23 @@ import unittest
 
 
 class Target:
-    """A machine that is reached by ssh."""
+    """The machine that is tested: this one, or one that is reached by ssh."""
 
-    def __init__(self, host: str, port: int):
-        self.words = [
+    def __init__(self, words: list[str]):
+        self.words = words
+
+    @classmethod
+    def here(cls) -> "Target":
+        """This machine."""
+        return cls(["/bin/sh", "-c"])
+
+    @classmethod
+    def over_ssh(cls, host: str, port: int) -> "Target":
+        """Another one."""
+        return cls([
             "ssh", "-l", "root", "-p", str(port), "-o", "UserKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=no",
             "-o", "LogLevel=ERROR", "-o", "ServerAliveInterval=30", "-o", "BatchMode=yes", host,
-        ]
+        ])
 
     def run(self, command: str, timeout: float | None = None) -> tuple[int, str]:
         """A command's exit status, and what it wrote."""

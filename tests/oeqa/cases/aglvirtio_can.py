@@ -10,6 +10,9 @@ type = "can"
 [[devices.body.buses]]
 programs = "/run/agl-virtio/oeqa-body.sock"
 """
+NAME = "org.automotivelinux.Virtio1.oeqa.body"
+# The unit is ready when a VMM may connect; the rest of the service may come later.
+ON_THE_BUS = f"for i in $(seq 300); do busctl status {NAME} >/dev/null 2>&1 && exit 0; sleep 0.1; done; exit 1"
 
 
 class AglVirtioCanTest(OERuntimeTestCase):
@@ -23,10 +26,12 @@ class AglVirtioCanTest(OERuntimeTestCase):
         status, output = self.target.run(f"{write}\nsystemctl start agl-virtio-can@oeqa")
         try:
             self.assertEqual(status, 0, output)
+            status, output = self.target.run(ON_THE_BUS)
+            self.assertEqual(status, 0, output)
             status, output = self.target.run("test -S /run/agl-virtio/oeqa-body.sock && test -S /run/agl-virtio/oeqa-can.sock")
             self.assertEqual(status, 0, output)
             status, output = self.target.run(
-                "busctl get-property org.automotivelinux.Virtio1.oeqa.body /org/automotivelinux/Virtio1/guests/oeqa/body "
+                f"busctl get-property {NAME} /org/automotivelinux/Virtio1/guests/oeqa/body "
                 "org.automotivelinux.Virtio1.Can Controllers"
             )
             self.assertEqual(status, 0, output)

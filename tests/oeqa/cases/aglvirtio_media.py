@@ -8,6 +8,9 @@ from oeqa.runtime.decorator.package import OEHasPackage
 CONFIG = """[devices.rear]
 type = "media"
 """
+NAME = "org.automotivelinux.Virtio1.oeqa.rear"
+# The unit is ready when a VMM may connect; the rest of the service may come later.
+ON_THE_BUS = f"for i in $(seq 300); do busctl status {NAME} >/dev/null 2>&1 && exit 0; sleep 0.1; done; exit 1"
 
 
 class AglVirtioMediaTest(OERuntimeTestCase):
@@ -21,10 +24,11 @@ class AglVirtioMediaTest(OERuntimeTestCase):
         status, output = self.target.run(f"{write}\nsystemctl start agl-virtio-media@oeqa")
         try:
             self.assertEqual(status, 0, output)
+            status, output = self.target.run(ON_THE_BUS)
+            self.assertEqual(status, 0, output)
             status, output = self.target.run(
                 "test -S /run/agl-virtio/oeqa-media.sock && "
-                "busctl get-property org.automotivelinux.Virtio1.oeqa.rear /org/automotivelinux/Virtio1/guests/oeqa/rear "
-                "org.automotivelinux.Virtio1.Device State"
+                f"busctl get-property {NAME} /org/automotivelinux/Virtio1/guests/oeqa/rear org.automotivelinux.Virtio1.Device State"
             )
             self.assertEqual((status, output.strip()), (0, 's "waiting"'))
         finally:

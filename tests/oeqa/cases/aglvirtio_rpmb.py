@@ -9,6 +9,9 @@ CONFIG = """[devices.vault]
 type = "rpmb"
 path = "/var/lib/agl-virtio-rpmb/oeqa.rpmb"
 """
+NAME = "org.automotivelinux.Virtio1.oeqa.vault"
+# The unit is ready when a VMM may connect; the rest of the service may come later.
+ON_THE_BUS = f"for i in $(seq 300); do busctl status {NAME} >/dev/null 2>&1 && exit 0; sleep 0.1; done; exit 1"
 
 
 class AglVirtioRpmbTest(OERuntimeTestCase):
@@ -22,10 +25,12 @@ class AglVirtioRpmbTest(OERuntimeTestCase):
         status, output = self.target.run(f"{write}\nsystemctl start agl-virtio-rpmb@oeqa")
         try:
             self.assertEqual(status, 0, output)
+            status, output = self.target.run(ON_THE_BUS)
+            self.assertEqual(status, 0, output)
             status, output = self.target.run("stat -c '%a %U' /var/lib/agl-virtio-rpmb/oeqa.rpmb && test -S /run/agl-virtio/oeqa-rpmb.sock")
             self.assertEqual((status, output.strip()), (0, "600 agl-virtio-rpmb"))
             status, output = self.target.run(
-                "busctl get-property org.automotivelinux.Virtio1.oeqa.vault /org/automotivelinux/Virtio1/guests/oeqa/vault "
+                f"busctl get-property {NAME} /org/automotivelinux/Virtio1/guests/oeqa/vault "
                 "org.automotivelinux.Virtio1.Rpmb KeyProgrammed"
             )
             self.assertEqual((status, output.strip()), (0, "b false"))

@@ -9,6 +9,9 @@ CONFIG = """[devices.decoder]
 type = "video"
 function = "decoder"
 """
+NAME = "org.automotivelinux.Virtio1.oeqa.decoder"
+# The unit is ready when a VMM may connect; the rest of the service may come later.
+ON_THE_BUS = f"for i in $(seq 300); do busctl status {NAME} >/dev/null 2>&1 && exit 0; sleep 0.1; done; exit 1"
 
 
 class AglVirtioVideoTest(OERuntimeTestCase):
@@ -22,10 +25,11 @@ class AglVirtioVideoTest(OERuntimeTestCase):
         status, output = self.target.run(f"{write}\nsystemctl start agl-virtio-video@oeqa")
         try:
             self.assertEqual(status, 0, output)
+            status, output = self.target.run(ON_THE_BUS)
+            self.assertEqual(status, 0, output)
             status, output = self.target.run(
                 "test -S /run/agl-virtio/oeqa-video.sock && "
-                "busctl get-property org.automotivelinux.Virtio1.oeqa.decoder /org/automotivelinux/Virtio1/guests/oeqa/decoder "
-                "org.automotivelinux.Virtio1.Device State"
+                f"busctl get-property {NAME} /org/automotivelinux/Virtio1/guests/oeqa/decoder org.automotivelinux.Virtio1.Device State"
             )
             self.assertEqual((status, output.strip()), (0, 's "waiting"'))
         finally:
