@@ -5,14 +5,10 @@
 use gstreamer as gst;
 use serde::{Deserialize, Serialize};
 
-/// A coded format.
+/// A coded format. In the order in which they are offered: a program that chooses none gets the first.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Codec {
-    /// MPEG-2 video, a byte stream.
-    Mpeg2,
-    /// MPEG-4 part 2, a byte stream.
-    Mpeg4,
     /// H.264 with start codes (Annex B).
     H264,
     /// HEVC with start codes (Annex B).
@@ -23,18 +19,22 @@ pub enum Codec {
     Vp9,
     /// AV1, one temporal unit of open bitstream units at a time.
     Av1,
+    /// MPEG-2 video, a byte stream.
+    Mpeg2,
+    /// MPEG-4 part 2, a byte stream.
+    Mpeg4,
 }
 
 impl Codec {
     /// All of them.
     pub const ALL: [Self; 7] = [
-        Self::Mpeg2,
-        Self::Mpeg4,
         Self::H264,
         Self::Hevc,
         Self::Vp8,
         Self::Vp9,
         Self::Av1,
+        Self::Mpeg2,
+        Self::Mpeg4,
     ];
 
     /// As a person calls it, and the configuration.

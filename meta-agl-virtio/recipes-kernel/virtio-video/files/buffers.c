@@ -59,6 +59,18 @@ static int vv_buf_out_validate(struct vb2_buffer *vb)
 	return 0;
 }
 
+/*
+ * A program that has not read yet of a change of resolution goes on with what
+ * it has; and may have nothing else queued in which to be told of the change.
+ * Should it keep these buffers, the device refuses those that are too small.
+ */
+static bool vv_any_size(const struct vv_lane *lane)
+{
+	if (lane->side == VV_OUT)
+		return READ_ONCE(lane->session->held);
+	return lane->format->pixel->coded;
+}
+
 static int vv_buf_prepare(struct vb2_buffer *vb)
 {
 	struct vv_lane *lane = vv_lane_of(vb->vb2_queue);
@@ -68,8 +80,7 @@ static int vv_buf_prepare(struct vb2_buffer *vb)
 
 	for (plane = 0; plane < vb->num_planes; plane++) {
 		if (vb2_plane_size(vb, plane) <
-		    lane->pix.plane_fmt[plane].sizeimage &&
-		    !(lane->side == VV_IN && lane->format->pixel->coded))
+		    lane->pix.plane_fmt[plane].sizeimage && !vv_any_size(lane))
 			return -EINVAL;
 		/* The device takes a plane from its beginning. */
 		if (lane->side == VV_IN && vb->planes[plane].data_offset)

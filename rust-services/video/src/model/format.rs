@@ -91,10 +91,12 @@ impl Formats {
                 .and_then(|count| 1_u64.checked_shl(count))
                 .map_or(u64::MAX, |bit| bit.wrapping_sub(1))
         };
+        // A coded picture has any size; one in memory has whole samples of its colours.
+        let read = function == Function::Decoder && queue == Queue::Input;
         let side = |least, most| Range {
             min: least,
             max: most,
-            step: 2,
+            step: if read { 1 } else { 2 },
         };
         let one = |format, mask| Description {
             mask,
