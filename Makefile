@@ -18,7 +18,7 @@ setup: ## packages of this host (Debian 12, root), once
 build: setup ## the services, optimised: rust-services/target/release
 	$(CARGO) build $(SERVICES) --release --workspace
 
-demo: build ## a Linux guest plays and records through our sound service
+demo: build ## a Linux guest with all our devices: it plays, records, decodes, takes pictures
 	@tests/bench/setup
 	@tests/demo/run
 

@@ -43,6 +43,8 @@ class Excerpt:
         return f"-f S16_LE -c {self.channels} -r {self.rate}"
 
 
+# The excerpt's file, on the host and for the guest.
+MUSIC = "music.wav"
 # Here all four channels sound.
 PLAYED = Excerpt(channels=4, rate=44100, begin=78, seconds=6)
 

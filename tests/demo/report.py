@@ -3,9 +3,18 @@
 
 import textwrap
 from dataclasses import dataclass
+from enum import Enum
 
 # Widths of the columns; two spaces lie between them.
 COLUMNS = {"device": 6, "checked": 24, "what was seen": 37, "verdict": 7}
+
+
+class Verdict(Enum):
+    """What came of it."""
+
+    OK = "ok"
+    FAILED = "FAILED"
+    SKIPPED = "skipped"  # this machine lacks what it takes; says nothing about the service
 
 
 @dataclass(frozen=True)
@@ -15,11 +24,11 @@ class Row:
     device: str
     checked: str
     seen: str
-    holds: bool
+    verdict: Verdict
 
     def cells(self) -> tuple[str, str, str, str]:
         """As the table has it."""
-        return self.device, self.checked, self.seen, "ok" if self.holds else "FAILED"
+        return self.device, self.checked, self.seen, self.verdict.value
 
 
 def table(rows: list[Row]) -> str:
@@ -30,6 +39,13 @@ def table(rows: list[Row]) -> str:
         height = max(len(cell) for cell in wrapped)
         lines += [line(tuple(cell[at] if at < len(cell) else "" for cell in wrapped)) for at in range(height)]
     return "\n".join(lines)
+
+
+def summary(rows: list[Row]) -> str:
+    """How many of the lines hold."""
+    count = {verdict: sum(row.verdict is verdict for row in rows) for verdict in Verdict}
+    skipped = f", {count[Verdict.SKIPPED]} skipped" if count[Verdict.SKIPPED] else ""
+    return f"{count[Verdict.OK]} of {len(rows)} hold{skipped}."
 
 
 def line(cells: tuple[str, ...]) -> str:

@@ -1,19 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo's own judgement: what it calls equal, repeated, lost or softer."""
+"""The demo's own judgement: what it calls equal, repeated, lost or softer, and what it reads in the guest's words."""
 
+import contextlib
+import io
 import random
 import struct
 import sys
 import tempfile
+import tomllib
 import unittest
 from array import array
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 DEMO = Path(__file__).resolve().parent
 sys.path[:0] = [str(DEMO.parent / "bench"), str(DEMO)]
 
-from music import PLAYED, Recording  # noqa: E402 (the path above comes first)
-from report import Row, table  # noqa: E402
+import pictures  # noqa: E402 (the path above comes first)
+from aglbench.camera_picture import Look, Shape, picture, verify  # noqa: E402
+from aglbench.checks import CheckFailed, Skipped  # noqa: E402
+from cards import can, codec, scmi  # noqa: E402
+from cluster import DEVICES, TEMPLATE  # noqa: E402
+from music import PLAYED, Recording  # noqa: E402
+from report import Row, Verdict, summary, table  # noqa: E402
+from stage import TRIES, Card, Seen, TooSlow, perform  # noqa: E402
 
 
 def noise(frames: int) -> array:
@@ -22,7 +33,7 @@ def noise(frames: int) -> array:
     return array("h", (source.randint(-20000, 20000) for _ in range(frames * PLAYED.channels)))
 
 
-class Judgement(unittest.TestCase):
+class Recordings(unittest.TestCase):
     """Recordings beside an original of one second."""
 
     def setUp(self) -> None:
@@ -67,9 +78,131 @@ class Judgement(unittest.TestCase):
         self.assertEqual(gains[0], 1.0)
         self.assertAlmostEqual(gains[-1], 0.1, 2)
 
+
+class Words(unittest.TestCase):
+    """What programs of the guest and the bus write."""
+
+    def test_a_frame_is_named_as_cansend_names_it(self) -> None:
+        self.assertEqual(can.parse(struct.pack("=IB3x8s", 0x123, 4, b"\xde\xad\xbe\xef")), "123#DEADBEEF")
+        self.assertEqual(can.parse(struct.pack("=IB3x8s", 0x98FEF100, 1, b"\x07")), "18FEF100#07")
+        self.assertEqual(can.parse(struct.pack("=IBB2x64s", 0x055, 2, 4, b"\xa5\xa5")), "055##0A5A5")
+
+    def test_rates_are_read_from_the_kernels_table_of_clocks(self) -> None:
+        table_ = """                                 enable  prepare  protect                                duty  hardware
+   clock                          count    count    count        rate   accuracy phase  cycle    enable   consumer
+---------------------------------------------------------------------------------------------------------
+ apb-pclk                            1       1        0        24000000          0     0  50000         Y   deviceless
+ pll                                 0       0        0        594000000         0     0  50000         N   deviceless
+    pixel                            0       0        0        74250000          0     0  50000         N   deviceless
+"""
+        self.assertEqual(scmi.clocks_of(table_), {"apb-pclk": 24000000, "pll": 594000000, "pixel": 74250000})
+        self.assertEqual(scmi.clocks_of(""), {})
+
+    def test_only_resources_of_the_kind_are_read_from_the_bus(self) -> None:
+        told = """array [
+         struct { string "clock"
+            string "pixel"
+            string "off"
+            int64 74250000
+            array [ ] }
+         struct { string "performance"
+            string "cpu"
+            string "level 500"
+            int64 500
+         }"""
+        self.assertEqual(scmi.resources_of(told, "clock"), {"pixel": 74250000})
+        self.assertEqual(scmi.resources_of(told, "performance"), {"cpu": 500})
+        self.assertEqual(scmi.resources_of(told, "sensor"), {})
+
+
+class Video(unittest.TestCase):
+    """Frames and pictures."""
+
+    def test_a_clip_is_the_same_only_where_every_frame_is(self) -> None:
+        self.assertTrue(codec.compared(["a", "b"], ["a", "b"])[0])
+        self.assertEqual(codec.compared(["a", "x"], ["a", "b"]), (False, "2 frames of 2, 1 of them the same"))
+        self.assertEqual(codec.compared(["a"], ["a", "b"]), (False, "1 frames of 2, 1 of them the same"))
+        self.assertFalse(codec.compared(["a", "b", "c"], ["a", "b"])[0])
+        self.assertFalse(codec.compared([], [])[0])
+
+    def test_a_camera_must_be_right_to_the_byte_and_in_order(self) -> None:
+        shape = Shape("NV12", 320, 240)
+        frames = [picture(shape, number, Look()) for number in (7, 8)]
+        self.assertEqual(verify(shape, frames[0] + frames[1]), [7, 8])
+        self.assertRaises(CheckFailed, verify, shape, frames[1] + frames[0])
+        self.assertRaises(CheckFailed, verify, shape, frames[0][:-1])
+        wrong = bytearray(frames[0])
+        wrong[1000] ^= 1
+        self.assertRaises(AssertionError, verify, shape, bytes(wrong))
+
+    def test_a_frame_becomes_a_picture_of_its_size(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            target = Path(folder) / "frame.png"
+            pictures.png(picture(Shape("NV12", 320, 240), 7, Look()), ("nv12", 320, 240), target)
+            self.assertEqual(pictures.dimensions(target), (320, 240))
+            target.write_bytes(b"no picture")
+            self.assertEqual(pictures.dimensions(target), (0, 0))
+
+
+class Steps(unittest.TestCase):
+    """What becomes of a step."""
+
+    def perform(self, do: Callable[[Card], Seen]) -> tuple[Row, Card]:
+        card = Card(SimpleNamespace(guest=None))
+        card.steps = (("a step", do),)
+        with contextlib.redirect_stdout(io.StringIO()):
+            return perform(card)[0], card
+
+    def test_what_is_seen_is_said_and_what_is_raised_fails(self) -> None:
+        self.assertEqual(self.perform(lambda card: (True, "it"))[0], Row("", "a step", "it", Verdict.OK))
+        self.assertEqual(self.perform(lambda card: (False, "it"))[0].verdict, Verdict.FAILED)
+
+        def fails(card: Card) -> Seen:
+            raise CheckFailed("why")
+
+        self.assertEqual(self.perform(fails)[0], Row("", "a step", "CheckFailed: why", Verdict.FAILED))
+
+    def test_what_this_machine_lacks_is_no_fault(self) -> None:
+        def lacks(card: Card) -> Seen:
+            raise Skipped("no compiler")
+
+        self.assertEqual(self.perform(lacks)[0], Row("", "a step", "no compiler", Verdict.SKIPPED))
+
+    def test_a_guest_that_was_too_slow_has_another_try_but_not_for_ever(self) -> None:
+        tried = []
+
+        def slow(card: Card) -> Seen:
+            tried.append(card)
+            if len(tried) < TRIES:
+                raise TooSlow("gaps")
+            return True, "it"
+
+        self.assertEqual(self.perform(slow)[0].verdict, Verdict.OK)
+        tried.clear()
+
+        def never(card: Card) -> Seen:
+            tried.append(card)
+            raise TooSlow("gaps")
+
+        self.assertEqual(self.perform(never)[0], Row("", "a step", "gaps", Verdict.FAILED))
+        self.assertEqual(len(tried), TRIES)
+
+
+class Report(unittest.TestCase):
+    """The table, and the guest's file."""
+
     def test_the_table_fits_a_terminal(self) -> None:
-        rows = [Row("sound", "a check with a name that is longer than its column", "what was seen " * 9, False)]
+        rows = [Row("camera", "a check with a name that is longer than its column", "what was seen " * 9, verdict) for verdict in Verdict]
         self.assertLessEqual(max(map(len, table(rows).splitlines())), 80)
+
+    def test_the_summary_counts_only_what_holds(self) -> None:
+        row = {verdict: Row("", "", "", verdict) for verdict in Verdict}
+        self.assertEqual(summary([row[Verdict.OK], row[Verdict.FAILED]]), "1 of 2 hold.")
+        self.assertEqual(summary(list(row.values())), "1 of 3 hold, 1 skipped.")
+
+    def test_the_guests_file_describes_every_device_that_is_started(self) -> None:
+        described = tomllib.loads(TEMPLATE.read_text())["devices"]
+        self.assertEqual({name: table_["type"] for name, table_ in described.items()}, {name: service for name, (service, _) in DEVICES.items()})
 
 
 if __name__ == "__main__":

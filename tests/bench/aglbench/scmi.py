@@ -18,13 +18,13 @@ PATH = "/org/automotivelinux/Virtio1/guests/guest/scmi"
 INTERFACE = "org.automotivelinux.Virtio1.Scmi"
 
 
-def device_tree(work: Path, service: Path, nodes: str) -> Path:
-    """The tree of QEMU's machine with what the service says, and the nodes of a test."""
+def device_tree(work: Path, service: Path, nodes: str, *words: str | Path) -> Path:
+    """The tree of QEMU's machine with what the service says, told these words, and the nodes of a test."""
     program, variables = qemu.command(pieces().qemu)
     run(*program, "-machine", f"virt,gic-version=2,dumpdtb={work}/machine.dtb", "-cpu", "cortex-a57", "-m", "256", "-smp", "1",
         "-nodefaults", "-display", "none", "-serial", "null", "-serial", "null", env=dict(os.environ, **variables))
     machine = run("dtc", "-q", "-I", "dtb", "-O", "dts", work / "machine.dtb")
-    (work / "guest.dts").write_text(machine + run(service, "dtb-fragment") + nodes)
+    (work / "guest.dts").write_text(machine + run(service, "dtb-fragment", *words) + nodes)
     run("dtc", "-q", "-I", "dts", "-O", "dtb", "-o", work / "guest.dtb", work / "guest.dts")
     return work / "guest.dtb"
 
