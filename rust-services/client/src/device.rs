@@ -22,6 +22,12 @@ pub trait ManagedDevice {
     /// Takes it out of the running guest; returns when the guest has let go.
     fn detach(&self) -> zbus::Result<()>;
 
+    /// The feature bits that are offered, and those that the driver acknowledged.
+    fn get_features(&self) -> zbus::Result<(u64, u64)>;
+
+    /// Counters of each virtqueue, by name.
+    fn get_statistics(&self) -> zbus::Result<Vec<HashMap<String, u64>>>;
+
     /// The guest's plain name.
     #[zbus(property(emits_changed_signal = "const"))]
     fn guest(&self) -> zbus::Result<String>;
@@ -61,6 +67,14 @@ pub trait ManagedDevice {
     /// Why it is not well; empty if it is.
     #[zbus(property)]
     fn reason(&self) -> zbus::Result<String>;
+
+    /// `untested`, `passed`, `failed` or `outdated`: what the guest's self-test has found.
+    #[zbus(property)]
+    fn conformance(&self) -> zbus::Result<String>;
+
+    /// The same as a sentence; empty if it has found nothing.
+    #[zbus(property)]
+    fn conformance_report(&self) -> zbus::Result<String>;
 }
 
 /// A device as its service tells; the destination is [`ManagedDeviceProxy::bus_name`].

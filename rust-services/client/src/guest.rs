@@ -28,6 +28,9 @@ pub trait Guest {
     /// Lets them run on.
     fn resume(&self) -> zbus::Result<()>;
 
+    /// Keeps what `agl-virtio-selftest --json` has written in the running guest.
+    fn record_selftest(&self, report: &str) -> zbus::Result<()>;
+
     /// The command line of its monitor.
     fn get_command(&self) -> zbus::Result<Vec<String>>;
 

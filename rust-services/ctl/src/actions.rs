@@ -60,6 +60,7 @@ pub(crate) async fn act(bus: &Connection, command: &Command, json: bool) -> Resu
             manager(bus).await?.remove(guest).await?;
             format!("{guest} is gone")
         }
+        Command::Conformance { guest, report } => record(bus, guest, report).await?,
         // The others change nothing and are handled before.
         _ => return Ok(()),
     };
@@ -137,6 +138,31 @@ async fn define(bus: &Connection, file: &std::path::Path) -> Result<String, CtlE
     })?;
     manager(bus).await?.define(&name, &source).await?;
     Ok(format!("{name} is defined"))
+}
+
+/// Gives a guest's self-test to the manager; what it says of the guest's devices.
+async fn record(
+    bus: &Connection,
+    guest: &str,
+    report: &std::path::Path,
+) -> Result<String, CtlError> {
+    let text = if report.as_os_str() == "-" {
+        std::io::read_to_string(std::io::stdin())
+    } else {
+        std::fs::read_to_string(report)
+    };
+    let text = text.map_err(|source| CtlError::File {
+        what: report.to_owned(),
+        source,
+    })?;
+    guest_of(bus, guest).await?.record_selftest(&text).await?;
+    let guests = snapshot::take(bus).await?;
+    let devices = guests.iter().filter(|known| known.name == guest);
+    let words = devices
+        .flat_map(|known| &known.devices)
+        .map(|device| format!("{} {}", device.name, device.conformance));
+    let words: Vec<String> = words.collect();
+    Ok(format!("{guest}: {}", words.join(", ")))
 }
 
 /// Sets a property of a device's service, or of what is below it, whatever interface has it.

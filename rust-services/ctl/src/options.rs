@@ -11,6 +11,7 @@ Examples:
   agl-virtioctl status ivi                       all that is known of one guest
   agl-virtioctl attach ivi camera                put a device into the running guest
   agl-virtioctl set ivi/cabin/streams/0 Volume 0.5
+  ssh ivi agl-virtio-selftest --json | agl-virtioctl conformance ivi -
   agl-virtioctl list --json | jq '.[] | select(.state != \"running\")'";
 
 /// Guests and their virtual devices
@@ -123,6 +124,13 @@ pub(crate) enum Command {
         /// Of this file, without asking the manager
         #[arg(long, value_name = "NAME.toml")]
         file: Option<PathBuf>,
+    },
+    /// Keep what agl-virtio-selftest --json has written in a running guest, for status to show
+    Conformance {
+        /// The guest
+        guest: String,
+        /// The report; - is standard input
+        report: PathBuf,
     },
     /// Follow what happens, a line for each change, until interrupted
     Monitor,

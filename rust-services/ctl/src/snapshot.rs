@@ -48,6 +48,8 @@ pub(crate) struct Device {
     pub(crate) socket: String,
     pub(crate) pid: u64,
     pub(crate) reason: String,
+    pub(crate) conformance: String,
+    pub(crate) conformance_report: String,
     pub(crate) path: String,
     pub(crate) bus_name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -71,6 +73,31 @@ impl Service {
     pub(crate) fn total(&self, counter: &str) -> u64 {
         let counts = self.queues.iter().filter_map(|queue| queue.get(counter));
         counts.fold(0, |sum, count| sum.saturating_add(*count))
+    }
+
+    /// Within how many microseconds this share of all requests was answered: the end of a range, or
+    /// nothing where there was no request or one of them took more than a second.
+    pub(crate) fn latency(&self, share: f64) -> Option<u64> {
+        let mut ranges: BTreeMap<u64, u64> = BTreeMap::new();
+        let counters = self.queues.iter().flatten();
+        for (name, count) in counters {
+            if let Some(end) = name.strip_prefix("latency_us_") {
+                let range = ranges.entry(end.parse().unwrap_or(u64::MAX)).or_default();
+                *range = range.saturating_add(*count);
+            }
+        }
+        let all = ranges
+            .values()
+            .fold(0_u64, |sum, count| sum.saturating_add(*count));
+        #[expect(clippy::cast_precision_loss, reason = "a share needs no more")]
+        let is_enough = |sum: u64| sum > 0 && sum as f64 >= all as f64 * share;
+        let mut sum = 0_u64;
+        let mut sums = ranges.into_iter().map(|(end, count)| {
+            sum = sum.saturating_add(count);
+            (end, sum)
+        });
+        let found = sums.find(|(_, sum)| is_enough(*sum));
+        found.map(|(end, _)| end).filter(|end| *end != u64::MAX)
     }
 
     /// Under-runs and over-runs of all streams.
@@ -197,6 +224,8 @@ fn device(path: String, properties: &Properties) -> Device {
         socket: text(properties, "Socket"),
         pid: number(properties, "Pid"),
         reason: text(properties, "Reason"),
+        conformance: text(properties, "Conformance"),
+        conformance_report: text(properties, "ConformanceReport"),
         path,
         bus_name: text(properties, "BusName"),
         service: None,
@@ -255,4 +284,36 @@ fn flag(properties: &Properties, name: &str) -> bool {
         properties.get(name).map(|value| &**value),
         Some(Value::Bool(true))
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latencies_are_told_as_the_range_that_holds_a_share_of_all_requests() {
+        let queue = |counts: &[(&str, u64)]| -> BTreeMap<String, u64> {
+            let counts = counts
+                .iter()
+                .map(|(name, count)| ((*name).to_owned(), *count));
+            counts.collect()
+        };
+        let service = |queues| Service {
+            queues,
+            ..Service::default()
+        };
+        let fast = queue(&[
+            ("latency_us_4", 60),
+            ("latency_us_256", 39),
+            ("requests", 1),
+        ]);
+        let slow = queue(&[("latency_us_1024", 1)]);
+        let both = service(vec![fast.clone(), slow]);
+        assert_eq!(both.latency(0.5), Some(4));
+        assert_eq!(both.latency(0.99), Some(256));
+        assert_eq!(both.latency(1.0), Some(1024));
+        assert_eq!(service(Vec::new()).latency(0.5), None);
+        let stuck = service(vec![fast, queue(&[("latency_us_more", 50)])]);
+        assert_eq!(stuck.latency(0.99), None);
+    }
 }

@@ -18,9 +18,9 @@ impl Tone {
     /// The tone of a state's word.
     pub(crate) fn of_state(word: &str) -> Self {
         match word {
-            "running" | "yes" | "ok" => Self::Good,
+            "running" | "yes" | "ok" | "passed" => Self::Good,
             "starting" | "stopping" | "restarting" | "paused" | "connected" | "waiting"
-            | "warning" => Self::Busy,
+            | "warning" | "outdated" => Self::Busy,
             "isolated" | "failed" | "needs-reset" | "no" => Self::Bad,
             "stopped" => Self::Quiet,
             _ => Self::Plain,

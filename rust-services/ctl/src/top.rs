@@ -207,7 +207,9 @@ fn device_row(device: &Device, look: &Look) -> Row<'static> {
         .flat_map(|service| &service.streams)
         .filter(|stream| stream.state == "running")
         .map(|stream| stream.latency_usec)
-        .max();
+        .max()
+        // A device without streams: what nearly all of its requests have needed.
+        .or_else(|| service.and_then(|service| service.latency(0.99)));
     let number = |value: Option<u64>| value.map_or("-".to_owned(), |value| value.to_string());
     Row::new(vec![
         Cell::from(format!("  {}", device.name)),
@@ -217,11 +219,6 @@ fn device_row(device: &Device, look: &Look) -> Row<'static> {
         Cell::from(rate.map_or("-".to_owned(), |(_, bytes)| count(*bytes))),
         Cell::from(number(service.map(|service| service.total("errors")))),
         Cell::from(number(service.map(crate::snapshot::Service::xruns))),
-        Cell::from(latency.map_or("-".to_owned(), |usec| {
-            let tenths = usec.checked_div(100).unwrap_or(0);
-            let whole = tenths.checked_div(10).unwrap_or(0);
-            let rest = tenths.checked_rem(10).unwrap_or(0);
-            format!("{whole}.{rest} ms")
-        })),
+        Cell::from(latency.map_or("-".to_owned(), crate::views::micros)),
     ])
 }

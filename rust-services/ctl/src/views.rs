@@ -2,7 +2,7 @@
 //! Lists and details, for a person in 80 columns or as JSON.
 
 use crate::error::CtlError;
-use crate::snapshot::{Device, Guest, Stream};
+use crate::snapshot::{Device, Guest, Service, Stream};
 use crate::table::{Table, Tone, colours, count, paint, span};
 use crate::{say, say_json};
 use std::fmt::Write;
@@ -123,11 +123,48 @@ fn devices(guest: &Guest, colours: bool) -> String {
             let reason = paint(&device.reason, Tone::Bad, colours);
             let _ = writeln!(notes, "  {}: {reason}", device.name);
         }
+        for line in device.service.iter().flat_map(service_lines) {
+            let _ = writeln!(notes, "  {}: {line}", device.name);
+        }
+        if !device.conformance_report.is_empty() {
+            let word = Tone::of_state(&device.conformance);
+            let word = paint(&device.conformance, word, colours);
+            let line = format!("self-test {word}: {}", device.conformance_report);
+            let _ = writeln!(notes, "  {}: {line}", device.name);
+        }
         for stream in device.service.iter().flat_map(|service| &service.streams) {
             let _ = writeln!(notes, "  {}: {}", device.name, stream_line(stream));
         }
     }
     format!("{}{notes}", table.text(colours))
+}
+
+/// A time in microseconds with the unit that suits it.
+pub(crate) fn micros(time: u64) -> String {
+    match time {
+        0..=9_999 => format!("{time} us"),
+        _ => format!("{} ms", time.checked_div(1000).unwrap_or(0)),
+    }
+}
+
+/// What a running service tells of its driver and of how long requests were with it.
+fn service_lines(service: &Service) -> Vec<String> {
+    let mut lines = vec![format!(
+        "features {:#x}, of {:#x} offered",
+        service.features_acknowledged, service.features_offered
+    )];
+    if service.total("requests") > 0 {
+        let within = |share| {
+            service
+                .latency(share)
+                .map_or("more than 1 s".to_owned(), micros)
+        };
+        let (half, most) = (within(0.5), within(0.99));
+        lines.push(format!(
+            "half of the requests within {half}, 99 % within {most}"
+        ));
+    }
+    lines
 }
 
 fn device_row(device: &Device) -> Vec<(String, Tone)> {

@@ -70,6 +70,11 @@ fn everybody_reads_and_nobody_changes_without_the_authority_s_consent() {
         (GUEST, format!("{GUEST_INTERFACE}.Reboot"), vec![]),
         (GUEST, format!("{GUEST_INTERFACE}.Pause"), vec![]),
         (GUEST, format!("{GUEST_INTERFACE}.Resume"), vec![]),
+        (
+            GUEST,
+            format!("{GUEST_INTERFACE}.RecordSelftest"),
+            vec!["string:{}"],
+        ),
         (ROOT, format!("{MANAGER}.Reload"), vec![]),
         (ROOT, format!("{MANAGER}.Remove"), vec!["string:ivi"]),
         (
@@ -226,6 +231,122 @@ fn guests_are_defined_and_removed_over_the_bus() {
     assert!(!scene.file("cluster").exists());
 }
 
+#[test]
+fn a_monitor_that_ignores_its_commands_is_ended_all_the_same() {
+    let (_programs, scene) = idle_scene();
+    let start = scene.call(own(), GUEST, &format!("{GUEST_INTERFACE}.Start"), &[]);
+    assert!(start.status.success(), "{}", said(&start));
+    // It does the same whatever it is asked for: nothing, for ever.
+    let stop = format!("{GUEST_INTERFACE}.Stop");
+    let output = scene.call(own(), GUEST, &stop, &["uint32:0"]);
+    assert!(output.status.success(), "{}", said(&output));
+    until("the end", || {
+        scene.of_guest("State").contains("stopped").then_some(())
+    });
+    let start = scene.call(own(), GUEST, &format!("{GUEST_INTERFACE}.Start"), &[]);
+    assert!(start.status.success(), "{}", said(&start));
+    kill_for_good(&scene);
+}
+
+#[test]
+fn all_objects_are_told_while_guests_come_and_go() {
+    let (programs, scene) = idle_scene();
+    let text = idle_guest(programs.path()) + DEVICE;
+    let text = format!("string:{text}");
+    let over = std::sync::atomic::AtomicBool::new(false);
+    let ended = || over.load(std::sync::atomic::Ordering::Relaxed);
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let mut answers = 0_u32;
+            while !ended() {
+                let method = "org.freedesktop.DBus.ObjectManager.GetManagedObjects";
+                let output = scene.call(own(), ROOT, method, &[]);
+                if !output.status.success() {
+                    return Err(said(&output));
+                }
+                answers += 1;
+            }
+            Ok(answers)
+        });
+        for _ in 0..20 {
+            let define = format!("{MANAGER}.Define");
+            let output = scene.call(own(), ROOT, &define, &["string:passing", &text]);
+            assert!(output.status.success(), "{}", said(&output));
+            let remove = format!("{MANAGER}.Remove");
+            let output = scene.call(own(), ROOT, &remove, &["string:passing"]);
+            assert!(output.status.success(), "{}", said(&output));
+        }
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        let answers = asking.join().unwrap();
+        assert!(matches!(answers, Ok(1..)), "{answers:?}");
+    });
+}
+
+/// A device that is not started with its guest.
+const DEVICE: &str = "attach.card.manual = true\n[devices.card]\ntype = \"snd\"\n";
+
+/// What the manager says of the device.
+fn of_device(scene: &Scene, property: &str) -> String {
+    let path = format!("{GUEST}/card");
+    let interface = "org.automotivelinux.Virtio1.ManagedDevice";
+    let output = scene.get(own(), &path, interface, property);
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn what_a_guest_has_found_of_its_devices_is_shown_until_it_starts_anew() {
+    let programs = tempfile::tempdir().unwrap();
+    let mut scene = Scene::start(&[("ivi", &(idle_guest(programs.path()) + DEVICE))]);
+    let record = format!("{GUEST_INTERFACE}.RecordSelftest");
+    let report = |result: &str| {
+        format!(
+            "string:{{\"program\": \"agl-virtio-selftest 1\", \"failed\": 0, \"checks\": [{{\"name\": \
+             \"playback\", \"device\": \"snd\", \"result\": \"{result}\", \"why\": \"silence\"}}]}}"
+        )
+    };
+    assert!(of_device(&scene, "Conformance").contains("untested"));
+    let output = scene.call(own(), GUEST, &record, &[&report("passed")]);
+    assert!(said(&output).contains("stopped"), "{}", said(&output));
+    let start = scene.call(own(), GUEST, &format!("{GUEST_INTERFACE}.Start"), &[]);
+    assert!(start.status.success(), "{}", said(&start));
+    for wrong in ["string:TAP version 14", "string:{}"] {
+        let output = scene.call(own(), GUEST, &record, &[wrong]);
+        assert!(said(&output).contains("InvalidArgs"), "{}", said(&output));
+    }
+    for result in ["failed", "passed"] {
+        let output = scene.call(own(), GUEST, &record, &[&report(result)]);
+        assert!(output.status.success(), "{}", said(&output));
+        assert!(of_device(&scene, "Conformance").contains(result));
+    }
+    assert!(of_device(&scene, "ConformanceReport").contains("1 passed, 0 failed"));
+    scene.crash();
+    until("the note is found", || {
+        of_device(&scene, "Conformance")
+            .contains("passed")
+            .then_some(())
+    });
+    let victim = pid(&scene);
+    kill(victim);
+    until("the next start", || {
+        of_device(&scene, "Conformance")
+            .contains("outdated")
+            .then_some(())
+    });
+    kill_for_good(&scene);
+}
+
+#[test]
+fn a_device_whose_service_does_not_run_says_so_when_asked_for_its_counters() {
+    let programs = tempfile::tempdir().unwrap();
+    let scene = Scene::start(&[("ivi", &(idle_guest(programs.path()) + DEVICE))]);
+    for method in ["GetFeatures", "GetStatistics"] {
+        let method = format!("org.automotivelinux.Virtio1.ManagedDevice.{method}");
+        let output = scene.call(NOBODY, &format!("{GUEST}/card"), &method, &[]);
+        let text = said(&output);
+        assert!(text.contains("the service is stopped"), "{text}");
+    }
+}
+
 /// Numbers that are the same in every run.
 struct Dice(u64);
 
@@ -272,7 +393,17 @@ fn calls_that_make_no_sense_are_answered_and_change_nothing() {
             "org.freedesktop.DBus.Properties",
         ];
         let methods = [
-            "Define", "Remove", "GetGuest", "Stop", "Get", "Set", "GetAll", "Attach", "Nothing",
+            "Define",
+            "Remove",
+            "GetGuest",
+            "Stop",
+            "Get",
+            "Set",
+            "GetAll",
+            "Attach",
+            "Nothing",
+            "RecordSelftest",
+            "GetStatistics",
         ];
         let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
         let pick = |dice: &mut Dice, from: &'static [&'static str]| {
@@ -281,7 +412,7 @@ fn calls_that_make_no_sense_are_answered_and_change_nothing() {
         for _ in 0..500 {
             let path = paths[usize::try_from(dice.roll(4)).unwrap()];
             let interface = interfaces[usize::try_from(dice.roll(4)).unwrap()];
-            let method = methods[usize::try_from(dice.roll(9)).unwrap()];
+            let method = methods[usize::try_from(dice.roll(11)).unwrap()];
             let body = match dice.roll(4) {
                 0 => StructureBuilder::new().append_field(dice.value()),
                 1 => StructureBuilder::new()

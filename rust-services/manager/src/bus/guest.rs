@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A guest's object.
 
+use super::last_known::LastKnown;
 use super::{failed, registry};
-use crate::guest::{Command, GuestStatus};
+use crate::guest::{Command, GuestStatus, Selftest};
 use crate::registry::Registry;
 use agl_virtio_service::bus::{Place, may_change};
 use std::sync::{Arc, OnceLock};
@@ -19,6 +20,7 @@ pub const GUEST_INTERFACE: &str = "org.automotivelinux.Virtio1.Guest";
 pub struct GuestObject {
     name: String,
     registry: Arc<OnceLock<Arc<Registry>>>,
+    shown: LastKnown<Arc<GuestStatus>>,
 }
 
 /// Which properties differ.
@@ -45,18 +47,24 @@ pub(super) fn difference(old: &GuestStatus, new: &GuestStatus) -> Vec<&'static s
 }
 
 impl GuestObject {
-    /// Shows the guest of this name.
+    /// Shows the guest of this name, which was so when it came.
     #[must_use]
-    pub fn new(name: &str, registry: Arc<OnceLock<Arc<Registry>>>) -> Self {
+    pub fn new(
+        name: &str,
+        registry: Arc<OnceLock<Arc<Registry>>>,
+        first: Option<Arc<GuestStatus>>,
+    ) -> Self {
         Self {
             name: name.to_owned(),
             registry,
+            shown: LastKnown::new(first),
         }
     }
 
     fn status(&self) -> fdo::Result<Arc<GuestStatus>> {
-        let guest = registry(&self.registry)?.guest(&self.name);
-        Ok(guest.map_err(failed)?.status())
+        let guest = registry(&self.registry).map(|registry| registry.guest(&self.name));
+        let status = guest.and_then(|guest| Ok(guest.map_err(failed)?.status()));
+        self.shown.or_last(status)
     }
 
     async fn ask(
@@ -135,6 +143,23 @@ impl GuestObject {
         #[zbus(header)] header: Header<'_>,
     ) -> fdo::Result<()> {
         self.ask(connection, &header, Command::Resume).await
+    }
+
+    /// Keeps what the running guest's self-test has found: `report` is what `agl-virtio-selftest
+    /// --json` has written there, at most 256 KiB. The devices show it as `Conformance`, until the
+    /// host is booted anew.
+    async fn record_selftest(
+        &self,
+        report: String,
+        #[zbus(connection)] connection: &zbus::Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> fdo::Result<()> {
+        may_change(connection, Some(&header)).await?;
+        let selftest = Selftest::read(&report);
+        let selftest = selftest.map_err(|error| fdo::Error::InvalidArgs(error.to_string()))?;
+        let guest = registry(&self.registry)?.guest(&self.name);
+        let command = Command::RecordSelftest(selftest);
+        guest.map_err(failed)?.call(command).await.map_err(failed)
     }
 
     /// The command line that the guest's monitor is started with.

@@ -3,6 +3,7 @@
 
 mod device;
 mod guest;
+mod last_known;
 mod manager;
 mod reference;
 
@@ -43,9 +44,12 @@ impl Stage {
     pub fn show(&self, name: &str, old: Option<&GuestStatus>, new: Option<&GuestStatus>) {
         let path = below_root(&guest_path(name));
         match (old, new) {
-            (None, Some(_)) => {
+            (None, Some(new)) => {
                 let (registry, of) = (Arc::clone(&self.registry), name.to_owned());
-                self.add(&path, move || GuestObject::new(&of, Arc::clone(&registry)));
+                let first = Arc::new(new.clone());
+                self.add(&path, move || {
+                    GuestObject::new(&of, Arc::clone(&registry), Some(Arc::clone(&first)))
+                });
                 self.manager_changed();
             }
             (_, None) => {
@@ -79,8 +83,9 @@ impl Stage {
         match old {
             None => {
                 let (registry, place) = (Arc::clone(&self.registry), Place::new(guest, device));
+                let first = new.clone();
                 self.add(&path, move || {
-                    DeviceObject::new(place.clone(), Arc::clone(&registry))
+                    DeviceObject::new(place.clone(), Arc::clone(&registry), Some(first.clone()))
                 });
             }
             Some(old) => self.changed(&path, DEVICE_INTERFACE, &device::difference(old, new)),

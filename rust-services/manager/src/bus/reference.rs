@@ -35,8 +35,8 @@ pub fn reference() -> String {
     let cell = Arc::new(OnceLock::new());
     let mut text = HEAD.to_owned();
     let manager = ManagerObject::new(Arc::clone(&cell));
-    let guest = GuestObject::new("guest", Arc::clone(&cell));
-    let device = DeviceObject::new(Place::new("guest", "device"), cell);
+    let guest = GuestObject::new("guest", Arc::clone(&cell), None);
+    let device = DeviceObject::new(Place::new("guest", "device"), cell, None);
     text.push_str(&of(&manager));
     text.push_str(&of(&guest));
     text.push_str(&of(&device));

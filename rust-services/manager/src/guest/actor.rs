@@ -6,7 +6,7 @@ use super::call::{Call, Command, GuestError, GuestHandle, Reply};
 use super::device::Device;
 use super::history::History;
 use super::saved::{Saved, SavedDevice};
-use super::{GuestState, GuestStatus, Surroundings};
+use super::{GuestState, GuestStatus, Selftest, Surroundings};
 use crate::definition::{Cause, Definition, Guest};
 use crate::process::{Ending, Process};
 use crate::supervision::End;
@@ -68,6 +68,8 @@ pub(super) struct Actor {
     pub(super) exit_reason: String,
     pub(super) restarts: u32,
     pub(super) history: History,
+    /// What the guest's self-test has found.
+    pub(super) selftest: Option<Selftest>,
     /// Who waits for the guest to run.
     pub(super) starting: Vec<Reply>,
     pub(super) forget: Option<Reply>,
@@ -159,6 +161,7 @@ impl Actor {
             exit_reason: String::new(),
             restarts: 0,
             history: History::default(),
+            selftest: None,
             starting: Vec::new(),
             forget: None,
             deadlines: Deadlines::default(),
@@ -172,6 +175,7 @@ impl Actor {
         let saved = Saved::read(&self.folder);
         self.restarts = saved.restarts;
         self.exit_reason = saved.exit_reason;
+        self.selftest = saved.selftest;
         if saved.isolated {
             self.state = GuestState::Isolated;
         }
@@ -228,6 +232,7 @@ impl Actor {
             Command::Resume => self.resume().await,
             Command::StartDevice(name) => self.start_device_by_hand(&name).await,
             Command::StopDevice(name) => self.stop_device(&name),
+            Command::RecordSelftest(selftest) => self.record(selftest),
             Command::Define(definition) => {
                 self.define(definition).await;
                 Ok(())
@@ -336,6 +341,7 @@ impl Actor {
             exit_reason: self.exit_reason.clone(),
             isolated: self.state == GuestState::Isolated,
             devices: devices.collect(),
+            selftest: self.selftest.clone(),
         };
         let nothing = saved.vmm.is_none() && saved.devices.is_empty();
         if nothing && !self.folder.exists() {
@@ -372,10 +378,17 @@ impl Actor {
             };
             manager_only(&vmm.started_as) != manager_only(&self.wanted.guest)
         });
+        let started_usec = self.vmm.as_ref().map_or(0, |vmm| vmm.started_usec);
+        let said = |device_type: &str| {
+            let selftest = self.selftest.as_ref();
+            selftest.map_or_else(Default::default, |selftest| {
+                selftest.about(device_type, started_usec)
+            })
+        };
         GuestStatus {
             definition: Arc::clone(&self.wanted),
             state: self.state,
-            started_usec: self.vmm.as_ref().map_or(0, |vmm| vmm.started_usec),
+            started_usec,
             exit_reason: self.exit_reason.clone(),
             restarts: self.restarts,
             changes_pending: pending,
@@ -383,13 +396,26 @@ impl Actor {
             devices: self
                 .devices
                 .iter()
-                .map(|(name, device)| (name.clone(), device.status()))
+                .map(|(name, device)| {
+                    let said = said(&device.entry.device_type);
+                    (name.clone(), device.status(said))
+                })
                 .collect(),
             command: self
                 .launch()
                 .map(|launch| launch.command)
                 .map_err(|error| error.to_string()),
         }
+    }
+
+    /// Keeps what the guest's self-test has found, for as long as it runs.
+    fn record(&mut self, selftest: Selftest) -> Result<(), GuestError> {
+        let Some(vmm) = &self.vmm else {
+            let reason = "a report is of a guest that runs";
+            return Err(GuestError::State(self.state.word(), reason));
+        };
+        self.selftest = Some(selftest.of(vmm.started_usec));
+        Ok(())
     }
 
     /// A device, or the error that there is none.

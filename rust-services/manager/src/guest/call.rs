@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What can be asked of a guest's task.
 
-use super::GuestStatus;
+use super::{GuestStatus, Selftest};
 use crate::definition::Definition;
 use crate::vmm::VmmError;
 use crate::vmm::qmp::QmpError;
@@ -32,6 +32,8 @@ pub enum Command {
     Attach(String),
     /// Take a device out of it; done when the guest has let go.
     Detach(String),
+    /// This is what the running guest's self-test has found.
+    RecordSelftest(Selftest),
     /// This is what the file says now.
     Define(Arc<Definition>),
     /// The file is gone: so is the guest, once it does not run. Done when it is gone.

@@ -3,7 +3,7 @@
 
 use super::call::Reply;
 use super::history::History;
-use super::{DeviceStatus, ServiceState, Surroundings};
+use super::{Conformance, DeviceStatus, ServiceState, Surroundings};
 use crate::process::Process;
 use agl_virtio_service::config::DeviceEntry;
 use std::path::PathBuf;
@@ -74,7 +74,9 @@ impl Device {
         }
     }
 
-    pub(super) fn status(&self) -> DeviceStatus {
+    /// How it is, with what the guest's self-test said of its type.
+    pub(super) fn status(&self, said: (Conformance, String)) -> DeviceStatus {
+        let (conformance, conformance_report) = said;
         DeviceStatus {
             device_type: self.entry.device_type.clone(),
             state: self.state(),
@@ -83,6 +85,8 @@ impl Device {
             socket: self.socket.clone(),
             pid: self.keeper.as_ref().map_or(0, Process::id),
             reason: self.reason.clone(),
+            conformance,
+            conformance_report,
         }
     }
 }

@@ -6,10 +6,10 @@ use super::call::{GuestError, Reply};
 use super::history::Verdict;
 use super::{GuestState, ServiceState, replace_file};
 use crate::definition::{Cause, Guest, RestartPolicy};
-use crate::process::{Ending, Process, last_words};
+use crate::process::{Ending, Process};
 use crate::supervision::{End, Supervised};
 use crate::vmm::qmp::{MachineEvent, Qmp};
-use crate::vmm::{self, Control, Launch, Plan, PlannedDevice, Request, VmmError, front_end};
+use crate::vmm::{self, Control, Launch, Plan, PlannedDevice, VmmError, front_end};
 use rustix::process::Signal;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -417,105 +417,6 @@ impl Actor {
                     self.deadlines.connect = Some(after(Instant::now(), CONNECT));
                 }
             }
-        }
-    }
-
-    pub(super) async fn stop(&mut self, patience: Duration) -> Result<(), GuestError> {
-        self.deadlines.restart = None;
-        if self.vmm.is_none() {
-            // Also a guest that waits for its next start, and one that is its devices alone.
-            self.state = GuestState::Stopped;
-            self.deadlines.start = None;
-            for reply in self.starting.drain(..) {
-                let _ = reply.send(Err(GuestError::State("stopping", "somebody stopped it")));
-            }
-            self.release_devices();
-            self.stop_all_devices();
-            return Ok(());
-        }
-        if self.state == GuestState::Paused {
-            // A guest that is paused cannot hear the button.
-            self.resume().await?;
-        }
-        self.state = GuestState::Stopping;
-        self.deadlines.kill = Some(after(Instant::now(), patience));
-        self.request(Request::PowerDown).await
-    }
-
-    pub(super) fn kill(&mut self) -> Result<(), GuestError> {
-        let Some(vmm) = &mut self.vmm else {
-            return Err(GuestError::State(
-                self.state.word(),
-                "there is nothing to end",
-            ));
-        };
-        vmm.cause = Some((Cause::Crash, "it was ended at once, as asked".to_owned()));
-        vmm.process.signal(Signal::KILL);
-        self.state = GuestState::Stopping;
-        Ok(())
-    }
-
-    pub(super) async fn reboot(&mut self) -> Result<(), GuestError> {
-        self.must_run()?;
-        self.request(Request::Reset).await
-    }
-
-    pub(super) async fn pause(&mut self) -> Result<(), GuestError> {
-        self.must_run()?;
-        self.request(Request::Pause).await?;
-        self.state = GuestState::Paused;
-        Ok(())
-    }
-
-    pub(super) async fn resume(&mut self) -> Result<(), GuestError> {
-        if self.state != GuestState::Paused {
-            return Err(GuestError::State(self.state.word(), "it is not paused"));
-        }
-        self.request(Request::Resume).await?;
-        self.state = GuestState::Running;
-        Ok(())
-    }
-
-    pub(super) fn must_run(&self) -> Result<(), GuestError> {
-        match self.state {
-            GuestState::Running => Ok(()),
-            state => Err(GuestError::State(state.word(), "it does not run")),
-        }
-    }
-
-    async fn request(&mut self, request: Request) -> Result<(), GuestError> {
-        let adapter = vmm::of(self.wanted.guest.vmm);
-        match adapter.control() {
-            Control::Qmp => {
-                let command = match request {
-                    Request::PowerDown => "system_powerdown",
-                    Request::Reset => "system_reset",
-                    Request::Pause => "stop",
-                    Request::Resume => "cont",
-                };
-                self.monitor()?
-                    .execute(command, serde_json::json!({}))
-                    .await?;
-                Ok(())
-            }
-            Control::Commands => {
-                let command = adapter.command(&self.plan(), request);
-                let command = command.ok_or(GuestError::Unable(adapter.name()))?;
-                let process = Process::start(&command, &[], &self.folder, &self.vmm_log());
-                match process {
-                    Ok(process) => match process.ended().await {
-                        Ok(Ending::Code(0)) => Ok(()),
-                        Ok(ending) => Err(GuestError::Monitor(format!(
-                            "{} {ending}: {}",
-                            command.join(" "),
-                            last_words(&self.vmm_log())
-                        ))),
-                        Err(error) => Err(GuestError::Monitor(error.to_string())),
-                    },
-                    Err(error) => Err(GuestError::Monitor(error.to_string())),
-                }
-            }
-            Control::None => Err(GuestError::Unable(adapter.name())),
         }
     }
 

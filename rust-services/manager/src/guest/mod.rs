@@ -3,16 +3,19 @@
 
 mod actor;
 mod call;
+mod conformance;
 mod device;
 mod history;
 mod hotplug;
 mod machine;
+mod power;
 mod saved;
 mod services;
 mod status;
 
 pub use actor::spawn;
 pub use call::{Call, Command, GuestError, GuestHandle};
+pub use conformance::{Conformance, Selftest, SelftestError};
 pub use status::{DeviceStatus, GuestState, GuestStatus, ServiceState};
 
 use crate::supervision::Supervision;

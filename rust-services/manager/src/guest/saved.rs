@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The note of what runs, from which the next manager finds it again.
 
-use super::replace_file;
+use super::{Selftest, replace_file};
 use crate::definition::Guest;
 use crate::process::Identity;
 use serde::{Deserialize, Serialize};
@@ -33,6 +33,9 @@ pub(super) struct Saved {
     /// It ended too often before the manager did.
     pub(super) isolated: bool,
     pub(super) devices: BTreeMap<String, SavedDevice>,
+    /// What the guest's self-test has found. Managers before this one noted none.
+    #[serde(default)]
+    pub(super) selftest: Option<Selftest>,
 }
 
 impl Saved {

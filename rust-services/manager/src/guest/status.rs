@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What others see of a guest.
 
+use super::Conformance;
 use crate::definition::{Definition, VmmKind};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -92,6 +93,10 @@ pub struct DeviceStatus {
     pub pid: u32,
     /// Why it is not well; empty if it is.
     pub reason: String,
+    /// Whether the guest's self-test has found it to work.
+    pub conformance: Conformance,
+    /// What the self-test said of it, in a sentence; empty if nothing.
+    pub conformance_report: String,
 }
 
 /// A guest.

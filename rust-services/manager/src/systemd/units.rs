@@ -9,6 +9,11 @@ use zbus::zvariant::Value;
 /// What the manager writes lies here, and is gone with the next boot.
 const RUNTIME_UNITS: &str = "/run/systemd/system";
 
+/// Drop-ins of all folders are read in the order of their names, and the last word counts: this
+/// one has to come after the template's own (`sandbox.conf`), or systemd would restart what the
+/// manager judges.
+const DROP_IN: &str = "zz-agl-virtiod.conf";
+
 /// The slice of a guest and all that belongs to it. A dash in a slice's name would mean another
 /// slice below.
 #[must_use]
@@ -82,7 +87,7 @@ impl DeviceUnit<'_> {
     /// What the kernel said.
     pub fn write(&self) -> std::io::Result<()> {
         let folder = Path::new(RUNTIME_UNITS).join(format!("{}.d", self.name()));
-        let file = folder.join("guest.conf");
+        let file = folder.join(DROP_IN);
         let text = self.drop_in();
         if std::fs::read_to_string(&file).is_ok_and(|old| old == text) {
             return Ok(());
@@ -159,6 +164,24 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }
+    }
+
+    #[test]
+    fn the_drop_in_has_the_last_word_over_those_that_are_installed() {
+        let files = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../meta-agl-virtio/recipes-virt/agl-virtio/agl-virtio_0.1.0.bb");
+        let recipe = std::fs::read_to_string(files).unwrap();
+        let installed: Vec<&str> = recipe
+            .split_whitespace()
+            .filter_map(|word| word.split_once(".service.d/"))
+            .map(|(_, name)| name)
+            .filter(|name| name.ends_with(".conf"))
+            .collect();
+        assert!(installed.contains(&"sandbox.conf"), "{installed:?}");
+        assert!(
+            installed.iter().all(|name| *name < DROP_IN),
+            "{installed:?}"
+        );
     }
 
     #[test]

@@ -64,6 +64,11 @@ impl Scene {
         for (name, text) in guests {
             fs::write(files.join(format!("{name}.toml")), text).unwrap();
         }
+        // A service whose tables are all in order. Nobody starts it.
+        let service = folder.path().join("programs/agl-virtio-snd");
+        fs::create_dir(folder.path().join("programs")).unwrap();
+        fs::write(&service, "#!/bin/sh\nexit 0\n").unwrap();
+        fs::set_permissions(&service, fs::Permissions::from_mode(0o755)).unwrap();
         let policy = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("../../meta-agl-virtio/recipes-virt/agl-virtio/files")
             .join("org.automotivelinux.Virtio1.conf");
@@ -130,6 +135,8 @@ impl Scene {
             .arg(path("run"))
             .arg("--bus")
             .arg(format!("unix:path={}", path("bus").display()))
+            .arg("--programs")
+            .arg(path("programs"))
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
