@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 
-use agl_virtio_service::Heartbeat;
+use agl_virtio_service::{Brake, Heartbeat};
 use virtio_device::{Chain, Device, Handler, Io, QueueSpec, Record, Start, ThreadPlan};
 
 use crate::network::{BusOffFlag, ControllerId, Journal, Network, Saved};
@@ -78,6 +78,7 @@ impl Device for CanDevice {
             shared: Arc::clone(&self.shared),
             controller: self.controller,
             beat: Arc::clone(&self.beat),
+            brake: Brake::default(),
             held: HashMap::new(),
             taken_over: false,
             saved: None,
@@ -105,6 +106,8 @@ struct ControllerHandler {
     shared: Arc<Shared>,
     controller: ControllerId,
     beat: Arc<Heartbeat>,
+    /// The thread goes before others of the host: it leaves them a part of the processor.
+    brake: Brake,
     /// Frames on their way to the bus, by the head of their chain.
     held: HashMap<u16, Chain>,
     /// It is clear whether this process goes on where another one ended.
@@ -229,6 +232,7 @@ impl ControllerHandler {
 
     /// What follows each turn.
     fn settle(&mut self, io: &mut Io, shared: &Shared, mut network: MutexGuard<'_, Network>) {
+        shared.exchange(&mut network);
         // What the driver is told must outlive us.
         self.save(io, &network);
         if network.take_status_change(self.controller) {
@@ -296,6 +300,7 @@ impl Handler for ControllerHandler {
     }
 
     fn kicked(&mut self, io: &mut Io, queue: usize) {
+        self.brake.look();
         let (shared, beat) = (Arc::clone(&self.shared), Arc::clone(&self.beat));
         let _turn = beat.turn();
         let mut network = shared.network();

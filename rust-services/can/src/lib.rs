@@ -9,6 +9,9 @@
 //!                              control ─ D-Bus
 //! ```
 //!
+//! Only the hub waits for an interface. But a guest's own thread, once it has the network in hand,
+//! writes what it sends there, and hears what is back already.
+//!
 //! All guests of a virtual bus are controllers of one process: arbitration is decided where all
 //! frames are, under one lock that is held for one turn of a queue. Guests that are to live and die
 //! by themselves get a process each, on an interface of the host (a `vcan` where there is no real

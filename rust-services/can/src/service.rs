@@ -15,7 +15,7 @@ use virtio_device::{Options as ServerOptions, Server, ServerError, now};
 use crate::config::{Backend, Config, ControllerConfig};
 use crate::control;
 use crate::device::CanDevice;
-use crate::hub::{self, Hub, Interface, InterfaceError};
+use crate::hub::{self, Hub, Interface, InterfaceError, Line};
 use crate::network::{BusId, ControllerId, Medium, Network};
 use crate::shared::Shared;
 
@@ -150,6 +150,8 @@ impl Daemon for Can {
 
     fn sandbox(config: &Config, policy: &mut Policy) {
         policy.backend_threads();
+        // A guest's thread hears what its own frame has become.
+        policy.system_calls(Role::Queue, &[libc::SYS_recvmsg]);
         let programs = config.buses.iter().map(|bus| &bus.programs);
         let guests = config.controllers.iter().skip(1).map(|of| &of.socket);
         for path in programs.chain(guests).flatten() {
@@ -162,13 +164,14 @@ impl Daemon for Can {
 
     fn serve(service: Service<Config>, config: Config) -> Result<(), CanError> {
         let network = config.build();
-        let interfaces = interfaces(&network)?;
-        let shared = Arc::new(Shared::new(network).map_err(host("make a descriptor"))?);
-        for (bus, interface) in &interfaces {
+        let (interfaces, lines): (Vec<_>, Vec<_>) = interfaces(&network)?.into_iter().unzip();
+        let buses: Vec<_> = lines.iter().map(Line::bus).collect();
+        let shared = Shared::new(network, lines).map_err(host("make a descriptor"))?;
+        let shared = Arc::new(shared);
+        for (bus, interface) in buses.into_iter().zip(&interfaces) {
             let link = interface.link();
-            shared.change(|network| network.set_link(*bus, link, now()));
+            shared.change(|network| network.set_link(bus, link, now()));
         }
-        let interfaces = interfaces.into_iter().map(|(_, of)| of).collect();
         let programs = programs(&config)?;
         let seats = seats(&service, &config.controllers, &shared)?;
         let hub = Hub::new(
@@ -193,14 +196,14 @@ impl Daemon for Can {
     }
 }
 
-type Interfaces = Vec<(BusId, Interface)>;
+type Interfaces = Vec<(Interface, Line)>;
 
 fn interfaces(network: &Network) -> Result<Interfaces, CanError> {
     let mut interfaces = Vec::new();
     for (place, bus) in network.buses.iter().enumerate() {
         if let Medium::Interface(name, _) = &bus.medium {
             let id = BusId(place);
-            interfaces.push((id, Interface::open(name, id, &network.wanted(id))?));
+            interfaces.push(Interface::open(name, id, &network.wanted(id))?);
         }
     }
     Ok(interfaces)

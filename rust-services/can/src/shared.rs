@@ -10,6 +10,7 @@ use agl_virtio_service::bus::PropertyChange;
 use rustix::event::{EventfdFlags, eventfd};
 use virtio_device::Waker;
 
+use crate::hub::Line;
 use crate::network::{BusOffFlag, ControllerId, Network};
 
 /// Tells a driver that its configuration has changed.
@@ -18,6 +19,8 @@ pub type Notifier = Box<dyn Fn() + Send + Sync>;
 /// What all threads have in common.
 pub struct Shared {
     network: Mutex<Network>,
+    /// Taken by who has the network.
+    lines: Mutex<Vec<Line>>,
     guests: Vec<Guest>,
     hub: OwnedFd,
     states: OnceLock<PropertyChange>,
@@ -30,11 +33,11 @@ struct Guest {
 }
 
 impl Shared {
-    /// Shares a network whose controllers are complete.
+    /// Shares a network whose controllers are complete, and the lines to its interfaces.
     ///
     /// # Errors
     /// When there are no descriptors left.
-    pub fn new(network: Network) -> io::Result<Self> {
+    pub fn new(network: Network, lines: Vec<Line>) -> io::Result<Self> {
         let guests = network.controllers.iter().map(|controller| Guest {
             bus_off: controller.bus_off_flag(),
             waker: OnceLock::new(),
@@ -43,6 +46,7 @@ impl Shared {
         Ok(Self {
             guests: guests.collect(),
             network: Mutex::new(network),
+            lines: Mutex::new(lines),
             hub: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             states: OnceLock::new(),
         })
@@ -52,6 +56,35 @@ impl Shared {
     pub fn network(&self) -> MutexGuard<'_, Network> {
         // A thread that panicked has lost frames at most; the others go on.
         self.network.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The lines to interfaces of the host. To be asked for with the network in hand, or before
+    /// there are threads.
+    pub(crate) fn lines(&self) -> MutexGuard<'_, Vec<Line>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends on interfaces what waits for them, from the thread that has caused it: one change of
+    /// threads less. What this thread cannot do is left for the hub, which is woken for it.
+    pub fn exchange(&self, network: &mut Network) {
+        if !network.take_outgoing() {
+            return;
+        }
+        let mut lines = self.lines();
+        for line in lines.iter_mut() {
+            let bus = line.bus();
+            if !network.has_outgoing(bus) {
+                continue;
+            }
+            let before = network.link(bus);
+            line.exchange(network);
+            if line.needs_hub() {
+                network.wake_hub();
+            }
+            if before != network.link(bus) {
+                self.state_changed();
+            }
+        }
     }
 
     /// What a controller's configuration says of bus-off.
@@ -132,7 +165,7 @@ impl Shared {
             }
             waiting >>= 1;
         }
-        if news.hub {
+        if news.hub || news.outgoing {
             // A full counter means that it is awake anyway.
             let _ = rustix::io::write(&self.hub, &1_u64.to_ne_bytes());
         }

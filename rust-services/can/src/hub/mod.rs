@@ -7,6 +7,7 @@
 //! ever.
 
 mod interface;
+mod line;
 mod program;
 
 use std::io;
@@ -15,11 +16,12 @@ use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agl_virtio_service::Heartbeat;
+use agl_virtio_service::{Brake, Heartbeat};
 use rustix::event::epoll;
 use virtio_device::{Timer, now};
 
 pub use interface::{Interface, InterfaceError};
+pub use line::Line;
 pub use program::listen;
 
 use crate::network::BusId;
@@ -36,7 +38,8 @@ const TIMER: u64 = 1;
 const STOP: u64 = 2;
 const LISTENERS: u64 = 1 << 32;
 const INTERFACES: u64 = 2 << 32;
-const PROGRAMS: u64 = 3 << 32;
+const NEWS: u64 = 3 << 32;
+const PROGRAMS: u64 = 4 << 32;
 
 /// The hub, ready to run.
 pub struct Hub {
@@ -51,8 +54,8 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// A hub for programs that connect to `listeners` and for `interfaces`. It ends when `stop`
-    /// becomes readable.
+    /// A hub for programs that connect to `listeners` and for `interfaces`, in the order of the
+    /// lines that are in `shared`. It ends when `stop` becomes readable.
     ///
     /// # Errors
     /// When there are no descriptors left.
@@ -81,8 +84,10 @@ impl Hub {
             listener.set_nonblocking(true)?;
             hub.watch(listener, place)?;
         }
-        for (place, interface) in (INTERFACES..).zip(&hub.interfaces) {
-            hub.watch_both(interface.frames(), place)?;
+        for (place, line) in (INTERFACES..).zip(hub.shared.lines().iter()) {
+            hub.watch_both(line, place)?;
+        }
+        for (place, interface) in (NEWS..).zip(&hub.interfaces) {
             hub.watch(interface.news(), place)?;
         }
         Ok(hub)
@@ -113,7 +118,9 @@ impl Hub {
     /// When the thread cannot wait any more.
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Vec::with_capacity(64);
+        let mut brake = Brake::default();
         loop {
+            brake.look();
             events.clear();
             let spare = rustix::buffer::spare_capacity(&mut events);
             match epoll::wait(&self.epoll, spare, None) {
@@ -125,14 +132,15 @@ impl Hub {
             }
             let beat = Arc::clone(&self.beat);
             let _turn = beat.turn();
+            let mut news = false;
             for event in &events {
                 match event.data.u64() {
                     TIMER => self.timer.passed(),
                     token if (LISTENERS..INTERFACES).contains(&token) => self.accept(),
-                    _ => {}
+                    token => news |= (NEWS..PROGRAMS).contains(&token),
                 }
             }
-            self.turn();
+            self.turn(news);
         }
     }
 
@@ -165,8 +173,9 @@ impl Hub {
         }
     }
 
-    /// Lets time pass and moves what there is to move, however the thread came to wake.
-    fn turn(&mut self) {
+    /// Lets time pass and moves what there is to move, however the thread came to wake. With `news`
+    /// an interface has changed.
+    fn turn(&mut self, news: bool) {
         let shared = Arc::clone(&self.shared);
         let mut network = shared.network();
         let until = now();
@@ -177,11 +186,12 @@ impl Hub {
             }
         }
         let mut retry = false;
-        for interface in &mut self.interfaces {
-            if interface.exchange(&mut network) {
+        network.take_outgoing();
+        for (interface, line) in self.interfaces.iter().zip(shared.lines().iter_mut()) {
+            if interface.exchange(line, &mut network, news) {
                 shared.state_changed();
             }
-            retry |= interface.is_full();
+            retry |= line.is_full() || line.is_unread();
         }
         self.programs.retain_mut(|program| {
             let stays = program.exchange(&mut network);

@@ -85,6 +85,8 @@ pub struct News {
     pub controllers: u64,
     /// Programs of the host, an interface, or the time of the next event.
     pub hub: bool,
+    /// Frames wait to be written to an interface.
+    pub outgoing: bool,
 }
 
 /// All buses of the process.
@@ -293,6 +295,16 @@ impl Network {
                 self.news.hub = true;
             }
         }
+    }
+
+    /// Something of an interface is the hub's to do.
+    pub fn wake_hub(&mut self) {
+        self.news.hub = true;
+    }
+
+    /// Whether frames for interfaces have come since the last question: whoever asks writes them.
+    pub fn take_outgoing(&mut self) -> bool {
+        std::mem::take(&mut self.news.outgoing)
     }
 
     /// For whom there is news since the last question.

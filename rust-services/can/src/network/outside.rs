@@ -8,7 +8,7 @@ use super::bus::Wire;
 use super::controller::count;
 use super::interface::Interface;
 use super::virtual_bus::Waiting;
-use super::{BusId, ControllerId, Link, Network, Station, bit};
+use super::{Bus, BusId, ControllerId, Link, Network, Station, bit};
 use crate::frame::Frame;
 use crate::identifiers::IdSet;
 use crate::timing::frame_time;
@@ -115,6 +115,12 @@ impl Network {
                 self.leave_bus(ControllerId(place), now);
             }
         }
+    }
+
+    /// How the interface of a bus is.
+    #[must_use]
+    pub fn link(&self, bus: BusId) -> Option<Link> {
+        self.buses.get(bus.0).map(Bus::link)
     }
 
     /// Whether a driver wanted to start while an interface was off its bus.

@@ -116,6 +116,7 @@ impl Network {
             since: at,
         };
         to.submit(station, waiting, at);
+        // The other bus may be an interface, and may be due sooner.
         self.news.hub = true;
     }
 
@@ -189,9 +190,7 @@ impl Network {
         };
         if let Some(bus) = self.buses.get_mut(bus.0) {
             bus.submit(station, waiting, now);
-            if matches!(bus.wire, Wire::Interface(_)) {
-                self.news.hub = true;
-            }
+            self.news.outgoing |= matches!(bus.wire, Wire::Interface(_));
         }
         self.look_sooner();
     }

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The frames of a CAN interface of the host (SocketCAN), both ways.
+//!
+//! The kernel gives our own frames back when the bus has acknowledged them; that, not the end of a
+//! write, is when a guest's frame is done. Whoever holds the network moves frames: the hub when the
+//! interface has something, and the thread of a guest that has just sent: on a virtual interface its
+//! frame is back before the write has ended, and nobody else need wake for it.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::io::{Errno, IoSliceMut};
+use rustix::net::{RecvAncillaryBuffer, RecvFlags, recvmsg};
+use socketcan::{CanFdSocket, CanFilter, Socket, SocketOptions};
+use virtio_device::now;
+
+use crate::identifiers::IdSet;
+use crate::network::{BusId, Link, Network};
+use crate::raw::{BUS_OFF, FD_SIZE, Heard, RESTARTED, bytes, parse};
+
+/// Filters that the kernel takes for one socket (`CAN_RAW_FILTER_MAX`).
+const MOST_FILTERS: usize = 512;
+/// What the kernel marks our own frames with (`MSG_CONFIRM`).
+const CONFIRM: u32 = 0x800;
+/// Marks a filter, and an identifier, of the extended format (`CAN_EFF_FLAG`).
+const EXTENDED: u32 = 0x8000_0000;
+/// Frames that are taken at once: others want the network too.
+const MOST_AT_ONCE: u32 = 256;
+
+/// The socket of an interface.
+pub struct Line {
+    name: String,
+    bus: BusId,
+    socket: CanFdSocket,
+    full: bool,
+    unread: bool,
+    suspicious: bool,
+}
+
+impl Line {
+    /// A socket on an interface, of which the kernel keeps back what nobody on `bus` wants.
+    ///
+    /// # Errors
+    /// With what was tried, when there is no interface of this name or the host does not let us.
+    pub(super) fn open(
+        name: &str,
+        bus: BusId,
+        wanted: &IdSet,
+    ) -> Result<Self, (&'static str, io::Error)> {
+        let socket = CanFdSocket::open(name).map_err(|error| ("open", error))?;
+        let prepare = || -> io::Result<()> {
+            socket.set_nonblocking(true)?;
+            socket.set_recv_own_msgs(true)?;
+            socket.set_error_filter_accept_all()?;
+            let filters = wanted.patterns().iter().map(|pattern| {
+                let format = if pattern.extended { EXTENDED } else { 0 };
+                // The mask holds the format's bit: an identifier of the other one does not pass.
+                CanFilter::new(pattern.id | format, pattern.mask | EXTENDED)
+            });
+            let filters: Vec<_> = filters.collect();
+            if filters.len() <= MOST_FILTERS {
+                socket.set_filters(&filters)?;
+            }
+            Ok(())
+        };
+        prepare().map_err(|error| ("prepare", error))?;
+        Ok(Self {
+            name: name.to_owned(),
+            bus,
+            socket,
+            full: false,
+            unread: false,
+            suspicious: false,
+        })
+    }
+
+    /// Which bus the interface is.
+    pub(crate) const fn bus(&self) -> BusId {
+        self.bus
+    }
+
+    /// Whether the interface had no room for a frame, and does not say when it has.
+    pub(super) const fn is_full(&self) -> bool {
+        self.full
+    }
+
+    /// Whether the interface has more to say than was taken at once.
+    pub(super) const fn is_unread(&self) -> bool {
+        self.unread
+    }
+
+    /// Whether the hub has to come for what this thread did not do.
+    pub(crate) const fn needs_hub(&self) -> bool {
+        self.full || self.unread || self.suspicious
+    }
+
+    /// Whether the interface may be in another state since the last question.
+    pub(super) fn take_suspicion(&mut self) -> bool {
+        std::mem::take(&mut self.suspicious)
+    }
+
+    /// Moves frames both ways as far as there is room, and not for ever.
+    pub(crate) fn exchange(&mut self, network: &mut Network) {
+        self.unread = !self.hear(network);
+        // What was written to a virtual interface is back already.
+        if self.write(network) && !self.unread {
+            self.unread = !self.hear(network);
+        }
+    }
+
+    /// Takes what the interface has heard. Whether that was all.
+    fn hear(&mut self, network: &mut Network) -> bool {
+        for _ in 0..MOST_AT_ONCE {
+            let mut raw = [0; FD_SIZE];
+            let mut parts = [IoSliceMut::new(&mut raw)];
+            let mut ancillary = RecvAncillaryBuffer::default();
+            let flags = RecvFlags::DONTWAIT;
+            let (size, own) = match recvmsg(&self.socket, &mut parts, &mut ancillary, flags) {
+                Ok(message) => (message.bytes, message.flags.bits() & CONFIRM != 0),
+                Err(Errno::AGAIN) => return true,
+                Err(Errno::INTR) => continue,
+                // The interface went down, or away: it says so once.
+                Err(_) => {
+                    self.suspicious = true;
+                    continue;
+                }
+            };
+            match raw.get(..size).and_then(parse) {
+                Some(Heard::Frame(frame)) if own => {
+                    self.full = false;
+                    network.acknowledged(self.bus, &frame, now());
+                }
+                Some(Heard::Frame(frame)) => network.heard(self.bus, frame, now()),
+                Some(Heard::Error(classes)) => {
+                    network.saw_errors(self.bus);
+                    if classes & BUS_OFF != 0 {
+                        // Said before netlink does; a virtual interface knows no other way.
+                        network.set_link(self.bus, Link::BusOff, now());
+                    }
+                    self.suspicious |= classes & RESTARTED != 0;
+                }
+                None => {}
+            }
+        }
+        false
+    }
+
+    /// Writes what is to go out. Whether there was anything.
+    fn write(&mut self, network: &mut Network) -> bool {
+        self.full = false;
+        let mut written = false;
+        while let Some(frame) = network.write(self.bus) {
+            let (raw, size) = bytes(&frame);
+            let raw = raw.get(..size).unwrap_or(&raw);
+            match rustix::io::write(&self.socket, raw) {
+                Ok(_) => written = true,
+                Err(Errno::INTR) => network.unwrite(self.bus),
+                Err(Errno::AGAIN | Errno::NOBUFS) => {
+                    // The queue of the interface is full, and nobody says when it is not.
+                    network.unwrite(self.bus);
+                    self.full = true;
+                    break;
+                }
+                Err(Errno::NETDOWN | Errno::NODEV | Errno::NXIO) => {
+                    network.unwrite(self.bus);
+                    network.set_link(self.bus, Link::Down, now());
+                    break;
+                }
+                Err(error) => {
+                    // An interface without FD does not take FD frames.
+                    log::debug!("{} refuses {frame:?}: {error}", self.name);
+                    network.refused(self.bus);
+                }
+            }
+        }
+        written
+    }
+}
+
+impl AsFd for Line {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
