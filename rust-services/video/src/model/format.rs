@@ -91,12 +91,16 @@ impl Formats {
                 .and_then(|count| 1_u64.checked_shl(count))
                 .map_or(u64::MAX, |bit| bit.wrapping_sub(1))
         };
-        // A coded picture has any size; one in memory has whole samples of its colours.
-        let read = function == Function::Decoder && queue == Queue::Input;
+        // A stream has pictures of any size, of which all is to be seen, though they lie in memory with
+        // whole samples of their colours. An encoder is given such ones only.
+        let step = match function {
+            Function::Decoder => 1,
+            Function::Encoder => 2,
+        };
         let side = |least, most| Range {
             min: least,
             max: most,
-            step: if read { 1 } else { 2 },
+            step,
         };
         let one = |format, mask| Description {
             mask,
