@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every part of the demo shares: the guest, its cards, and the steps that become lines of the table."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +60,7 @@ def perform(card: Card) -> list[Row]:
 
 def _row(card: Card, what: str, do: Callable[[Card], Seen]) -> Row:
     print(f"  {card.kind:6}  {what} …", end="", flush=True)
-    verdict, saw = Verdict.FAILED, ""
+    began, verdict, saw = time.monotonic(), Verdict.FAILED, ""
     for again in reversed(range(TRIES)):
         try:
             holds, saw = do(card)
@@ -75,5 +76,5 @@ def _row(card: Card, what: str, do: Callable[[Card], Seen]) -> Row:
         except Exception as error:  # noqa: BLE001 (whatever went wrong is this line's verdict)
             saw = f"{type(error).__name__}: {error}"
             break
-    print(f" {verdict.value}", flush=True)
+    print(f" {verdict.value} ({time.monotonic() - began:.1f} s)", flush=True)
     return Row(card.kind, what, saw, verdict)

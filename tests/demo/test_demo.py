@@ -20,7 +20,7 @@ sys.path[:0] = [str(DEMO.parent / "bench"), str(DEMO)]
 import pictures  # noqa: E402 (the path above comes first)
 from aglbench.camera_picture import Look, Shape, picture, verify  # noqa: E402
 from aglbench.checks import CheckFailed, Skipped  # noqa: E402
-from cards import can, codec, scmi  # noqa: E402
+from cards import can, codec, kernel, scmi  # noqa: E402
 from cluster import DEVICES, TEMPLATE  # noqa: E402
 from music import PLAYED, Recording  # noqa: E402
 from report import Row, Verdict, summary, table  # noqa: E402
@@ -113,6 +113,12 @@ class Words(unittest.TestCase):
         self.assertEqual(scmi.resources_of(told, "clock"), {"pixel": 74250000})
         self.assertEqual(scmi.resources_of(told, "performance"), {"cpu": 500})
         self.assertEqual(scmi.resources_of(told, "sensor"), {})
+
+    def test_a_kernel_complains_of_faults_and_not_of_a_slow_machine(self) -> None:
+        fine = "[ 1.0] Linux version 7.3.0\n[ 2.0] BUG: workqueue lockup - pool cpus=0\n[ 3.0] watchdog: BUG: soft lockup - CPU#0\n"
+        self.assertEqual(kernel.complaints(fine), [])
+        for line in ("BUG: KASAN: use-after-free", "WARNING: CPU: 0 PID: 9 at core.c:1", "Internal error: Oops: 96000004", "refcount_t: underflow"):
+            self.assertEqual(kernel.complaints(f"{fine}[ 4.0] {line}\nmore\n"), [f"[ 4.0] {line}"])
 
 
 class Video(unittest.TestCase):
