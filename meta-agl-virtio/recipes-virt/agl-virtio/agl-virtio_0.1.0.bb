@@ -82,6 +82,13 @@ do_install() {
     install -D -m 0644 ${S}/service/polkit/org.automotivelinux.virtio1.policy \
         ${D}${datadir}/polkit-1/actions/org.automotivelinux.virtio1.policy
     install -d -m 0755 ${D}${sysconfdir}/agl-virtio ${D}${sysconfdir}/agl-virtio/guests.d
+    # Made by tests of the workspace: the programs of another machine cannot be asked for them here.
+    install -d -m 0755 ${D}${mandir}/man1 ${D}${mandir}/man8
+    install -m 0644 ${S}/ctl/pages/*.1 ${D}${mandir}/man1/
+    install -m 0644 ${S}/manager/pages/agl-virtiod.8 ${D}${mandir}/man8/
+    install -D -m 0644 ${S}/ctl/pages/agl-virtioctl.bash ${D}${datadir}/bash-completion/completions/agl-virtioctl
+    install -D -m 0644 ${S}/ctl/pages/agl-virtioctl.fish ${D}${datadir}/fish/vendor_completions.d/agl-virtioctl.fish
+    install -D -m 0644 ${S}/ctl/pages/_agl-virtioctl ${D}${datadir}/zsh/site-functions/_agl-virtioctl
 }
 
 PACKAGES =+ "${PN}-can ${PN}-common ${PN}-ctl ${PN}-keeper ${PN}-manager ${PN}-media ${PN}-rpmb ${PN}-rpmb-tool ${PN}-scmi ${PN}-selftest ${PN}-snd ${PN}-video"
@@ -121,7 +128,13 @@ FILES:${PN}-common = "\
     ${systemd_system_unitdir}/agl-virtio-first.target \
 "
 
-FILES:${PN}-ctl = "${bindir}/agl-virtioctl"
+# Manual pages are in ${PN}-doc, as the manual pages of all recipes.
+FILES:${PN}-ctl = "\
+    ${bindir}/agl-virtioctl \
+    ${datadir}/bash-completion \
+    ${datadir}/fish \
+    ${datadir}/zsh \
+"
 
 FILES:${PN}-keeper = "${bindir}/agl-virtio-keeper"
 RDEPENDS:${PN}-keeper = "${PN}-common"

@@ -31,7 +31,7 @@ one finds them again. SIGHUP reads the guests' files again.";
 /// Defines, starts and supervises guests
 #[derive(Debug, Parser)]
 #[command(name = "agl-virtiod", version, after_help = EXAMPLES)]
-struct Options {
+pub(crate) struct Options {
     /// The folder of the guests' files
     #[arg(
         long,

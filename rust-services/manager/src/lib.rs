@@ -11,6 +11,8 @@ mod cgroup;
 mod daemon;
 pub mod definition;
 pub mod guest;
+#[cfg(test)]
+mod manual;
 mod mixing;
 pub mod process;
 pub mod registry;
