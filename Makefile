@@ -45,8 +45,11 @@ bench: build ## figures beside the peer, to docs/performance.md
 fuzz: setup ## each queue's fuzz target for a bounded time (FUZZ_SECONDS, default 60)
 	@tests/fuzz/run
 
+licences: setup ## licences and sources of all crates, by cargo-deny
+	@tests/licences
+
 clean: ## what the build made; the cache outside the checkout stays
 	$(CARGO) clean $(SERVICES)
 	rm -rf build
 
-.PHONY: help setup build demo test lint unit guest oeqa bench fuzz clean
+.PHONY: help setup build demo test lint unit guest oeqa bench fuzz licences clean
