@@ -2,10 +2,13 @@
 
 //! What decoders and encoders have in common: the life of a pipeline.
 
-mod engine;
+mod pipeline;
+mod running;
 mod shared;
+mod thread;
 
-pub(crate) use engine::{Plan, Raw, Running, SINK, SOURCE};
+pub(crate) use pipeline::{Plan, SINK, SOURCE};
+pub(crate) use running::{Raw, Running};
 pub use shared::Counters;
 pub(crate) use shared::Shared;
 

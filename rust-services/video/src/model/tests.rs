@@ -20,7 +20,7 @@ use agl_virtio_codec::{CodecError, Counters, EncoderSettings, Event as Told, Lay
 use super::*;
 use crate::coder::{Coder, InputNote, Job, Output, Put, PutError};
 use crate::statistics::Quota;
-use crate::wire::{Done, MAX_PLANES, Params, V3, V5};
+use crate::wire::{Description, Done, MAX_PLANES, Params, V3, V5};
 
 /// One page of 64 KiB of "guest memory" for each resource, by its address.
 #[derive(Default)]
@@ -262,6 +262,22 @@ fn done(end: bool, key: bool, timestamp: u64, bytes: u32) -> Option<Answer> {
 
 /// Bytes of a picture of 64x32 in NV12.
 const PICTURE: u32 = 64 * 32 * 3 / 2;
+
+#[test]
+fn a_decoder_offers_the_most_usual_codec_first_and_pictures_of_any_size() {
+    for (function, step) in [(Function::Decoder, 1), (Function::Encoder, 2)] {
+        for queue in Queue::BOTH {
+            let answer = Bench::new(function).ask(Command::QueryCapability(queue));
+            let Some(Answer::Capability(formats)) = answer else {
+                panic!("{answer:?}");
+            };
+            let steps = |format: &Description| (format.width.step, format.height.step);
+            assert!(formats.iter().all(|format| steps(format) == (step, step)));
+        }
+    }
+    assert_eq!(Codec::ALL.first(), Some(&Codec::H264));
+    assert!(Codec::ALL.is_sorted());
+}
 
 #[test]
 fn no_picture_is_written_between_a_new_size_and_the_drivers_question_for_it() {
