@@ -67,6 +67,70 @@ pub enum Job {
     },
 }
 
+impl Job {
+    /// Who waits.
+    fn ticket(&self) -> Option<Ticket> {
+        match self {
+            Self::Measure { ticket, .. }
+            | Self::Power { ticket, .. }
+            | Self::Apply { ticket, .. } => *ticket,
+            Self::Frequency { .. } | Self::Cap { .. } => None,
+        }
+    }
+
+    /// Whether it changes nothing.
+    fn is_read(&self) -> bool {
+        matches!(self, Self::Measure { .. } | Self::Power { .. })
+    }
+
+    /// Whether another job is of the same kind and about the same thing.
+    fn is_about(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Measure { sensor: one, .. }, Self::Measure { sensor: two, .. })
+            | (Self::Frequency { domain: one, .. }, Self::Frequency { domain: two, .. })
+            | (Self::Power { domain: one, .. }, Self::Power { domain: two, .. })
+            | (Self::Cap { domain: one, .. }, Self::Cap { domain: two, .. }) => one == two,
+            (
+                Self::Apply { kind, index, .. },
+                Self::Apply {
+                    kind: other,
+                    index: at,
+                    ..
+                },
+            ) => (kind, index) == (other, at),
+            _ => false,
+        }
+    }
+
+    /// The result of a job that is not done: there are too many.
+    fn refused(self) -> JobResult {
+        match self {
+            Self::Measure { sensor, ticket } => JobResult::Measured {
+                sensor,
+                values: Err(Status::Busy),
+                ticket,
+            },
+            Self::Power { domain, ticket } => JobResult::Power {
+                domain,
+                microwatts: Err(Status::Busy),
+                ticket,
+            },
+            Self::Apply {
+                kind,
+                index,
+                ticket,
+                ..
+            } => JobResult::Applied {
+                kind,
+                index,
+                ticket,
+                result: Err(Status::Busy),
+            },
+            Self::Frequency { .. } | Self::Cap { .. } => JobResult::Set,
+        }
+    }
+}
+
 /// Something that was done.
 #[derive(Clone, Debug)]
 pub enum JobResult {
@@ -101,6 +165,20 @@ pub enum JobResult {
         /// Whether it is; with the rate of a clock, in Hz.
         result: Result<Option<u64>, Status>,
     },
+}
+
+impl JobResult {
+    /// The same result for somebody else who waits.
+    fn of(&self, waits: Option<Ticket>) -> Self {
+        let mut result = self.clone();
+        match &mut result {
+            Self::Measured { ticket, .. }
+            | Self::Power { ticket, .. }
+            | Self::Applied { ticket, .. } => *ticket = waits,
+            Self::Set => {}
+        }
+        result
+    }
 }
 
 /// A way to the host's hardware.
