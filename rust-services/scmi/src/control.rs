@@ -234,8 +234,7 @@ impl Control {
             let agent = Self::agent(platform, agent)?;
             let (kind, index) = Self::find(platform, kind, name)?;
             platform
-                .policy
-                .change(agent, kind, index, access)
+                .set_access(agent, kind, index, access)
                 .map_err(refused)
         })
     }

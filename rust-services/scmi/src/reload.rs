@@ -51,7 +51,7 @@ impl Config {
                 return Err(ReloadError::Visibility(old.name.clone()));
             }
         }
-        platform.policy.adopt(&next.policy);
+        platform.adopt(&next.policy);
         for (old, new) in platform.agents.iter_mut().zip(next.agents) {
             old.trusted = new.trusted;
             old.rate_limit = new.rate_limit;

@@ -15,7 +15,7 @@ mod platform_under_test;
 
 use std::time::Duration;
 
-use agl_virtio_scmi::platform::{AgentId, Kind, POWER_OFF, POWER_ON};
+use agl_virtio_scmi::platform::{Access, AgentId, Kind, POWER_OFF, POWER_ON};
 use agl_virtio_scmi::protocol::PROTOCOLS;
 use agl_virtio_scmi::wire::Status;
 use platform_under_test::{FIRST, PlatformUnderTest, SECOND, text, word};
@@ -735,6 +735,203 @@ fn what_the_host_wants_of_the_system_reaches_the_guest_that_listens() {
         (requests[0].state, requests[0].graceful),
         (SystemState::Suspend, true)
     );
+}
+
+#[test]
+fn a_guest_that_ends_its_own_system_does_not_end_its_neighbours() {
+    let mut test = PlatformUnderTest::with_policy();
+    test.platform.agents[0].system = agl_virtio_scmi::platform::SystemRight::Set;
+    test.platform.agents[1].system = agl_virtio_scmi::platform::SystemRight::Set;
+    for agent in [FIRST, SECOND] {
+        assert_eq!(test.ask_as(agent, 0x12, 5, &[1]).0, OK);
+    }
+    assert_eq!(test.ask(0x12, 3, &[1, 0]).0, OK);
+    assert_eq!(test.event(SECOND), None);
+    assert_eq!(
+        test.platform.take_requests().len(),
+        1,
+        "the host hears of it"
+    );
+    // The second is trusted.
+    assert_eq!(test.ask_as(SECOND, 0x12, 3, &[1, 0]).0, OK);
+    assert_eq!(
+        test.event(FIRST).unwrap(),
+        words(&[3 << 8 | 0x12 << 10, 2, 1, 0, 0])
+    );
+}
+
+#[test]
+fn between_two_levels_limits_hold_too() {
+    let mut test = PlatformUnderTest::with_policy();
+    let mut right = test
+        .platform
+        .policy
+        .right(AgentId::new(0), Kind::Performance, 0);
+    right.as_mut().unwrap().limits.max = 1200;
+    let rights = vec![right.unwrap(); 2];
+    test.platform
+        .policy
+        .grant(AgentId::new(0), Kind::Performance, rights);
+    // Levels are 500, 1000 and 1500: the next one above is beyond the limit.
+    assert_eq!(test.ask(0x13, 7, &[0, 1100]).0, OK);
+    assert_eq!(word(&test.ask(0x13, 8, &[0]).1, 0), 1000);
+    assert_eq!(test.ask(0x13, 7, &[0, 600]).0, OK);
+    assert_eq!(word(&test.ask(0x13, 8, &[0]).1, 0), 1000);
+}
+
+#[test]
+fn a_parent_is_no_way_around_the_limits_of_a_clock() {
+    let mut test = PlatformUnderTest::built_in();
+    let rights: Vec<_> = (0..5)
+        .map(|clock| {
+            let agent = AgentId::new(0);
+            let mut right = test
+                .platform
+                .policy
+                .right(agent, Kind::Clock, clock)
+                .unwrap();
+            // "audio" has the rate of pll1, 491.52 MHz, or of pll0, which can have 1.6 GHz.
+            right.limits.max = if clock == 4 { 500_000_000 } else { i64::MAX };
+            right
+        })
+        .collect();
+    test.platform
+        .policy
+        .grant(AgentId::new(0), Kind::Clock, rights);
+    assert_eq!(test.ask(0x14, 5, &[0, 1, 1_600_000_000, 0]).0, OK);
+    assert_eq!(test.ask(0x14, 0xd, &[4, 1]).0, code(Status::Denied));
+    assert_eq!(word(&test.ask(0x14, 0xe, &[4]).1, 0), 2);
+    assert_eq!(test.ask(0x14, 5, &[0, 1, 400_000_000, 0]).0, OK);
+    assert_eq!(test.ask(0x14, 0xd, &[4, 1]).0, OK);
+}
+
+#[test]
+fn what_was_taken_away_is_not_told_by_notifications_either() {
+    let mut test = PlatformUnderTest::with_policy();
+    assert_eq!(test.ask(0x14, 9, &[3, 1]).0, OK);
+    let rate = [0, 3, 40_000_000, 0];
+    assert_eq!(test.ask_as(SECOND, 0x14, 5, &rate).0, OK);
+    assert!(test.event(FIRST).is_some());
+    assert_eq!(test.ask_as(SECOND, 0x10, 9, &[1, 0, 0]).0, OK);
+    let rate = [0, 3, 65_000_000, 0];
+    assert_eq!(test.ask_as(SECOND, 0x14, 5, &rate).0, OK);
+    assert_eq!(test.event(FIRST), None);
+}
+
+#[test]
+fn denials_without_end_leave_room_for_what_else_a_trusted_agent_hears() {
+    let mut test = PlatformUnderTest::with_policy();
+    assert_eq!(test.ask_as(SECOND, 0x10, 8, &[1]).0, OK);
+    for _ in 0..1000 {
+        test.platform.announce_denial(AgentId::new(0));
+    }
+    assert_eq!(
+        test.event(SECOND).unwrap(),
+        words(&[3 << 8 | 0x10 << 10, 1, 0])
+    );
+    assert_eq!(test.event(SECOND), None);
+    assert_eq!(test.platform.agents[1].statistics.dropped, 0);
+}
+
+#[test]
+fn an_agent_whose_configuration_is_reset_still_gets_what_it_waits_for() {
+    let mut test = PlatformUnderTest::with_policy();
+    // An asynchronous rate of pll0, an asynchronous reading, and a finished one.
+    assert_eq!(test.ask(0x15, 6, &[4, 1]).0, OK);
+    test.now += Duration::from_millis(10);
+    test.platform.advance(test.now);
+    assert_eq!(test.ask(0x14, 5, &[1, 1, 400_000_000, 0]).0, OK);
+    assert_eq!(test.ask(0x15, 6, &[4, 1]).0, OK);
+    assert_eq!(test.ask_as(SECOND, 0x10, 0xb, &[1, 0]).0, OK);
+    let status = |event: Option<Vec<u8>>| word(&event.unwrap(), 1).cast_signed();
+    assert_eq!(status(test.event(FIRST)), OK);
+    for _ in 0..2 {
+        assert_eq!(status(test.event(FIRST)), code(Status::GenericError));
+    }
+    assert_eq!(test.event(FIRST), None);
+    test.now += Duration::from_secs(1);
+    test.platform.advance(test.now);
+    assert_eq!(test.event(FIRST), None, "nothing is done after all");
+}
+
+#[test]
+fn an_invisible_slow_clock_or_sensor_is_not_told_of_by_the_protocol_s_attributes() {
+    let mut test = PlatformUnderTest::built_in();
+    let first = AgentId::new(0);
+    for (kind, protocol) in [(Kind::Clock, 0x14), (Kind::Sensor, 0x15)] {
+        assert_eq!(word(&test.ask(protocol, 1, &[]).1, 0) >> 16, 32);
+        let rights = (0..test.platform.count(kind)).map(|index| {
+            let mut right = test.platform.policy.right(first, kind, index).unwrap();
+            // pll0 takes 200 µs, board-power 2 ms.
+            let slow = test.platform.name(kind, index).unwrap();
+            if ["pll0", "board-power"].contains(&slow) {
+                right.access = Access::Invisible;
+            }
+            right
+        });
+        let rights = rights.collect();
+        test.platform.policy.grant(first, kind, rights);
+        assert_eq!(word(&test.ask(protocol, 1, &[]).1, 0) >> 16, 0, "{kind:?}");
+    }
+}
+
+#[test]
+fn every_subscription_is_worth_saving() {
+    let mut test = PlatformUnderTest::built_in();
+    let all: &[(u8, u8, &[u32])] = &[
+        (0x10, 8, &[1]),
+        (0x11, 6, &[2, 1]),
+        (0x12, 5, &[1]),
+        (0x13, 9, &[0, 1]),
+        (0x13, 0xa, &[0, 1]),
+        (0x14, 9, &[0, 1]),
+        (0x14, 0xa, &[0, 1]),
+        (0x15, 4, &[0, 1]),
+        (0x15, 0xb, &[0, 1]),
+        (0x16, 5, &[0, 1]),
+        (0x18, 0xa, &[0, 1]),
+        (0x18, 0xb, &[0, 1, 1, 2]),
+    ];
+    for (protocol, message, words) in all {
+        let before = test.platform.changes();
+        assert_eq!(test.ask(*protocol, *message, words).0, OK);
+        assert_ne!(
+            test.platform.changes(),
+            before,
+            "{protocol:#x} {message:#x}: a death of the service would end it"
+        );
+    }
+}
+
+#[test]
+fn what_was_taken_away_stays_away_when_the_service_dies() {
+    let saved = |test: &mut PlatformUnderTest| {
+        let mut bytes = Vec::new();
+        test.platform.save(&mut bytes);
+        bytes
+    };
+    let mut test = PlatformUnderTest::with_policy();
+    let before = test.platform.changes();
+    // The trusted agent takes a group away, and somebody on D-Bus the right to set a clock.
+    assert_eq!(test.ask_as(SECOND, 0x10, 9, &[1, 0, 0]).0, OK);
+    assert_ne!(test.platform.changes(), before, "it is saved");
+    let (first, read) = (AgentId::new(0), Access::Read);
+    test.platform
+        .set_access(first, Kind::Clock, 1, read)
+        .unwrap();
+    let bytes = saved(&mut test);
+
+    let mut heir = PlatformUnderTest::with_policy();
+    assert!(heir.platform.restore(&bytes, Duration::ZERO));
+    assert_eq!(heir.ask(0x11, 5, &[2]).0, code(Status::Denied));
+    assert_eq!(heir.ask(0x14, 7, &[1, 1, 0]).0, code(Status::Denied));
+    assert_eq!(saved(&mut heir), bytes, "and it goes on so");
+
+    // Another configuration's access holds; what a trusted agent took away it does not give back.
+    let mut other = PlatformUnderTest::with_less_policy();
+    assert!(other.platform.restore(&bytes, Duration::ZERO));
+    assert_eq!(other.ask(0x11, 5, &[2]).0, code(Status::Denied));
+    assert_eq!(other.ask(0x14, 7, &[1, 1, 0]).0, OK);
 }
 
 #[test]

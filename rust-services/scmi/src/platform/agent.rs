@@ -84,6 +84,13 @@ pub struct Agent {
     in_window: u32,
 }
 
+/// What a driver waits for.
+#[derive(Default)]
+pub(super) struct Owed {
+    answers: VecDeque<(Ticket, Result<Vec<u8>, Status>)>,
+    responses: VecDeque<Event>,
+}
+
 impl Agent {
     /// An agent that has said nothing yet.
     #[must_use]
@@ -134,6 +141,12 @@ impl Agent {
         true
     }
 
+    /// Whether this very notification waits already.
+    pub(super) fn is_waiting(&self, event: &Event) -> bool {
+        let mut waiting = self.notifications.iter();
+        waiting.any(|other| other.as_bytes() == event.as_bytes())
+    }
+
     pub(super) fn respond(&mut self, event: Event) {
         self.responses.push_back(event);
     }
@@ -172,6 +185,20 @@ impl Agent {
 
     pub(super) fn return_event(&mut self, event: Event) {
         self.responses.push_front(event);
+    }
+
+    /// Takes what the agent's driver waits for: answers to held commands, and delayed responses.
+    pub(super) fn take_owed(&mut self) -> Owed {
+        Owed {
+            answers: std::mem::take(&mut self.answers),
+            responses: std::mem::take(&mut self.responses),
+        }
+    }
+
+    /// Puts back what [`Agent::take_owed`] took.
+    pub(super) fn owe(&mut self, owed: Owed) {
+        self.answers = owed.answers;
+        self.responses = owed.responses;
     }
 
     /// Forgets all that a driver has set. What was counted stays.

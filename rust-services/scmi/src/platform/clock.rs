@@ -219,15 +219,15 @@ impl Clock {
     }
 }
 
-/// Parents of parents at most: a tree that is deeper is a loop.
-const DEEPEST: usize = 32;
+/// Parents of parents at most, of clocks and of power domains; a deeper tree is refused.
+pub const DEEPEST: usize = 32;
 
 impl Platform {
     /// The rate of a clock in Hz.
     #[must_use]
     pub fn clock_rate(&self, clock: usize) -> u64 {
         let mut clock = clock;
-        for _ in 0..DEEPEST {
+        for _ in 0..=DEEPEST {
             let Some(of) = self.clocks.get(clock) else {
                 return 0;
             };
@@ -245,19 +245,25 @@ impl Platform {
     /// Whether a clock runs: somebody wants it, or what it feeds.
     #[must_use]
     pub fn clock_is_on(&self, clock: usize) -> bool {
-        self.is_on(clock, DEEPEST)
+        // From each clock that is wanted up to what feeds it: a search downwards would take the
+        // square of the number of clocks, and guests may ask as often as they like.
+        self.clocks.iter().enumerate().any(|(place, of)| {
+            let wanted = of.spec.always_on || of.on.all().next().is_some();
+            wanted && self.feeds(clock, place)
+        })
     }
 
-    fn is_on(&self, clock: usize, depth: usize) -> bool {
-        let Some(of) = self.clocks.get(clock) else {
-            return false;
-        };
-        let wanted = of.spec.always_on || of.on.all().next().is_some();
-        wanted
-            || (depth > 0
-                && self.clocks.iter().enumerate().any(|(child, of)| {
-                    of.parent() == Some(clock) && self.is_on(child, depth.saturating_sub(1))
-                }))
+    /// Whether a clock is another one, or feeds it.
+    fn feeds(&self, clock: usize, fed: usize) -> bool {
+        let mut next = Some(fed);
+        for _ in 0..=DEEPEST {
+            match next {
+                Some(place) if place == clock => return true,
+                Some(place) => next = self.clocks.get(place).and_then(Clock::parent),
+                None => return false,
+            }
+        }
+        false
     }
 
     /// An agent wants a clock on, or not any more.
@@ -362,7 +368,8 @@ impl Platform {
     /// An agent feeds a clock by another parent.
     ///
     /// # Errors
-    /// [`Status::Denied`] by right, or while another agent has chosen a parent;
+    /// [`Status::Denied`] by right, for a parent whose rate is beyond the agent's limits, or while
+    /// another agent has chosen a parent;
     /// [`Status::InvalidParameters`] for a clock that is no parent of it.
     pub fn choose_parent(
         &mut self,
@@ -370,7 +377,7 @@ impl Platform {
         clock: usize,
         parent: usize,
     ) -> Result<(), Status> {
-        self.may_set(agent, Kind::Clock, clock)?;
+        let limits = self.may_set(agent, Kind::Clock, clock)?;
         let before = self.clock_rate(clock);
         let of = at_mut(&mut self.clocks, clock)?;
         let place = of.parents.iter().position(|other| *other == parent);
@@ -383,8 +390,17 @@ impl Platform {
         if elsewhere {
             return Err(self.denied(agent));
         }
+        let chosen = of.parent_votes.of(agent);
         of.parent_votes.set(agent, Some(place));
-        if self.clock_rate(clock) != before {
+        let rate = self.clock_rate(clock);
+        if rate != before && !limits.allow_u64(rate) {
+            // A parent is no way around limits.
+            at_mut(&mut self.clocks, clock)?
+                .parent_votes
+                .set(agent, chosen);
+            return Err(self.denied(agent));
+        }
+        if rate != before {
             self.announce_rate(agent.number(), clock, DEEPEST);
         }
         self.changed();

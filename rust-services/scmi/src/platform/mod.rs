@@ -24,7 +24,7 @@ mod waveform;
 use std::time::Duration;
 
 pub use agent::{Agent, AgentId, AgentStatistics, MOST_AGENTS};
-pub use clock::{Clock, ClockShape, ClockSpec, Rates, Rounding};
+pub use clock::{Clock, ClockShape, ClockSpec, DEEPEST, Rates, Rounding};
 pub use host::HostState;
 pub use performance::{Level, Performance, PerformanceSpec};
 pub use pins::{
@@ -97,6 +97,8 @@ pub struct Platform {
     eventful: u64,
     /// What guests asked of the whole system, for the host.
     requests: Vec<SystemRequest>,
+    /// [`Policy::fingerprint`] of the configuration.
+    configured: u64,
     /// Counts what was changed: whoever saves or shows it compares.
     changes: u64,
 }
@@ -107,6 +109,7 @@ impl Platform {
     pub fn new(identity: Identity, agents: Vec<Agent>, policy: Policy) -> Self {
         Self {
             identity,
+            configured: policy.fingerprint(),
             policy,
             agents,
             power: Vec::new(),
@@ -189,6 +192,36 @@ impl Platform {
         self.policy.number(agent, kind, index)
     }
 
+    /// As [`Platform::number`], while the agent may read the resource: what was taken away from it
+    /// is not told by notifications either.
+    pub(crate) fn number_to_tell(&self, agent: AgentId, kind: Kind, index: usize) -> Option<u32> {
+        let right = self.policy.right(agent, kind, index)?;
+        self.number(agent, kind, index).filter(|_| right.may_read())
+    }
+
+    /// An agent's access is another one from now on.
+    ///
+    /// # Errors
+    /// Those of [`Policy::change`].
+    pub fn set_access(
+        &mut self,
+        agent: AgentId,
+        kind: Kind,
+        index: usize,
+        access: Access,
+    ) -> Result<(), Status> {
+        self.policy.change(agent, kind, index, access)?;
+        self.changed();
+        Ok(())
+    }
+
+    /// Takes over the access and the limits of another configuration's policy.
+    pub(crate) fn adopt(&mut self, policy: &Policy) {
+        self.policy.adopt(policy);
+        self.configured = policy.fingerprint();
+        self.changed();
+    }
+
     /// Something changed that is saved or shown.
     pub(crate) fn changed(&mut self) {
         self.changes = self.changes.wrapping_add(1);
@@ -212,19 +245,21 @@ impl Platform {
             if subscribers & agent.bit() == 0 {
                 continue;
             }
-            if let Some(number) = self.number(agent, kind, index) {
+            if let Some(number) = self.number_to_tell(agent, kind, index) {
                 self.post(agent, event(number));
             }
         }
     }
 
-    /// Puts a notification into the agent's outbox; a full one drops it, and counts.
-    pub(crate) fn post(&mut self, agent: AgentId, event: Event) {
-        if let Some(of) = self.agents.get_mut(agent.index()) {
-            if of.post(event) {
-                self.eventful |= agent.bit();
-            }
+    /// Puts a notification into the agent's outbox; a full one drops it, and counts. Whether it is
+    /// there now.
+    pub(crate) fn post(&mut self, agent: AgentId, event: Event) -> bool {
+        let of = self.agents.get_mut(agent.index());
+        let posted = of.is_some_and(|of| of.post(event));
+        if posted {
+            self.eventful |= agent.bit();
         }
+        posted
     }
 
     /// Puts a delayed response into the agent's outbox, where it waits as long as it must.
@@ -254,16 +289,20 @@ impl Platform {
         }
     }
 
-    /// Tells of a command that policy denied: to its agent, and to trusted ones.
+    /// Tells of a command that policy denied: to its agent, and to trusted ones. Who has not heard of
+    /// the agent's last denial yet hears of both at once: a guest cannot fill another's outbox by
+    /// asking for what it may not.
     pub fn announce_denial(&mut self, cause: AgentId) {
         for agent in (0..self.agents.len()).map(AgentId::new) {
             let hears = self
                 .agents
                 .get(agent.index())
                 .is_some_and(|of| of.error_notify && (agent == cause || of.trusted));
-            if hears {
-                // No list of messages follows: what others asked for is their business.
-                self.post(agent, Event::notification(0x10, 0, &[cause.number(), 0]));
+            // No list of messages follows: what others asked for is their business.
+            let event = Event::notification(0x10, 0, &[cause.number(), 0]);
+            let tells = |of: &Agent| !of.is_waiting(&event);
+            if hears && self.agents.get(agent.index()).is_some_and(tells) {
+                self.post(agent, event);
             }
         }
     }
@@ -356,6 +395,27 @@ impl Platform {
         self.release_pins(agent);
         self.advance(now);
         self.changed();
+    }
+
+    /// A trusted agent resets another's configuration while that one's driver runs. As
+    /// [`Platform::release`], but its driver still waits for what it asked: commands that are held
+    /// get their answers, and asynchronous ones their delayed responses.
+    pub(crate) fn reset_agent(&mut self, agent: AgentId, now: Duration) {
+        let (ended, others) = self.later.drain(..).partition(|of| of.agent == agent);
+        self.later = others;
+        let ended: Vec<Later> = ended;
+        for later in ended {
+            self.end_early(later);
+        }
+        let of = self.agents.get_mut(agent.index());
+        let owed = of.map(Agent::take_owed).unwrap_or_default();
+        self.release(agent, now);
+        if let Some(of) = self.agents.get_mut(agent.index()) {
+            of.owe(owed);
+            if of.has_event() {
+                self.eventful |= agent.bit();
+            }
+        }
     }
 
     /// Queues the rest of an asynchronous command.

@@ -195,6 +195,20 @@ impl Platform {
         if !limits.allow(level.into()) {
             return Err(self.denied(agent));
         }
+        // Between two levels the higher one is meant. Where that is beyond what the agent may ask
+        // for, it is the highest that is not.
+        let of = at(&self.performance, domain)?;
+        let above = of.spec.levels.iter().find(|other| other.level >= level);
+        let level = match above {
+            Some(above) if !limits.allow(above.level.into()) => {
+                let highest = of.allowed(limits).last();
+                highest.map(|(_, level)| level.level)
+            }
+            _ => Some(level),
+        };
+        let Some(level) = level else {
+            return Err(self.denied(agent));
+        };
         self.change_performance(agent, domain, |of| of.level_votes.set(agent, Some(level)))
     }
 

@@ -125,12 +125,23 @@ impl Access {
         }
     }
 
+    /// Each there is.
+    const ALL: [Self; 4] = [Self::Invisible, Self::Read, Self::Set, Self::Exclusive];
+
+    /// Its number in what is saved.
+    const fn code(self) -> u8 {
+        match self {
+            Self::Invisible => 0,
+            Self::Read => 1,
+            Self::Set => 2,
+            Self::Exclusive => 3,
+        }
+    }
+
     /// The access of this word.
     #[must_use]
     pub fn of(word: &str) -> Option<Self> {
-        [Self::Invisible, Self::Read, Self::Set, Self::Exclusive]
-            .into_iter()
-            .find(|access| access.word() == word)
+        Self::ALL.into_iter().find(|access| access.word() == word)
     }
 }
 
@@ -176,6 +187,8 @@ pub struct Right {
     pub protocol_denied: bool,
     /// Somebody else has it alone.
     pub taken: bool,
+    /// The access was changed while the agent runs, and is not what the configuration says.
+    pub changed: bool,
 }
 
 impl Right {
@@ -188,6 +201,7 @@ impl Right {
             device_denied: false,
             protocol_denied: false,
             taken: false,
+            changed: false,
         }
     }
 
@@ -362,6 +376,7 @@ impl Policy {
             return Err(Status::InvalidParameters);
         }
         right.access = access;
+        right.changed = true;
         self.settle_exclusive(kind);
         Ok(())
     }
@@ -382,6 +397,65 @@ impl Policy {
         for (old, new) in views.zip(new.agents.iter().flatten()) {
             for (old, new) in old.rights.iter_mut().zip(&new.rights) {
                 (old.access, old.limits) = (new.access, new.limits);
+                old.changed = false;
+            }
+        }
+        for kind in Kind::ALL {
+            self.settle_exclusive(kind);
+        }
+    }
+
+    /// Access and limits of all agents, as configured, in one number: whether what was changed since
+    /// belongs to the same configuration. Asked before anything is changed.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        let rights = self.agents.iter().flatten().flat_map(|view| &view.rights);
+        rights.fold(0xcbf2_9ce4_8422_2325_u64, |hash, right| {
+            let words = [
+                u64::from(right.access.code()),
+                u64::from_le_bytes(right.limits.min.to_le_bytes()),
+                u64::from_le_bytes(right.limits.max.to_le_bytes()),
+            ];
+            words.into_iter().fold(hash, |hash, word| {
+                (hash ^ word).wrapping_mul(0x0100_0000_01b3)
+            })
+        })
+    }
+
+    /// What differs from the configuration: a place among all rights of all agents, and a word.
+    pub(crate) fn differences(&self) -> Vec<(u64, u64)> {
+        let rights = self.agents.iter().flatten().flat_map(|view| &view.rights);
+        let words = rights.map(|right| {
+            let access = if right.changed {
+                1 << 2 | u64::from(right.access.code()) << 3
+            } else {
+                0
+            };
+            u64::from(right.device_denied) | u64::from(right.protocol_denied) << 1 | access
+        });
+        (0_u64..)
+            .zip(words)
+            .filter(|(_, word)| *word != 0)
+            .collect()
+    }
+
+    /// Takes back over what [`Policy::differences`] gave: what was taken away, and with `access`
+    /// also what the access was changed to.
+    pub(crate) fn differ(&mut self, differences: &[(u64, u64)], access: bool) {
+        let views = self.agents.iter_mut().flatten();
+        let mut rights = (0_u64..).zip(views.flat_map(|view| &mut view.rights));
+        for (place, word) in differences {
+            let Some((_, right)) = rights.find(|(other, _)| other == place) else {
+                break;
+            };
+            right.device_denied = word & 1 != 0;
+            right.protocol_denied = word & 2 != 0;
+            let changed = Access::ALL
+                .into_iter()
+                .find(|other| word & 4 != 0 && u64::from(other.code()) == word >> 3);
+            let hidden = |access| access == Access::Invisible;
+            if let Some(to) = changed.filter(|to| access && hidden(*to) == hidden(right.access)) {
+                right.access = to;
+                right.changed = true;
             }
         }
         for kind in Kind::ALL {

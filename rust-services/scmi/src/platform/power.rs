@@ -4,7 +4,7 @@
 
 use serde::Deserialize;
 
-use crate::platform::{AgentId, Kind, Platform, Votes, at, at_mut};
+use crate::platform::{AgentId, DEEPEST, Kind, Platform, Votes, at, at_mut};
 use crate::wire::{Event, Status};
 
 /// The state of a domain that has power (SCMI 3.2, 4.3.1).
@@ -58,26 +58,28 @@ impl PowerDomain {
     }
 }
 
-/// Domains around a domain at most.
-const DEEPEST: usize = 32;
-
 impl Platform {
     /// Whether a domain has power.
     #[must_use]
     pub fn is_powered(&self, domain: usize) -> bool {
-        self.powered(domain, DEEPEST)
+        // Upwards from what is wanted, as for clocks.
+        self.power.iter().enumerate().any(|(place, of)| {
+            let wanted = of.spec.always_on || of.on.all().next().is_some();
+            wanted && self.is_within(place, domain)
+        })
     }
 
-    fn powered(&self, domain: usize, depth: usize) -> bool {
-        let Some(of) = self.power.get(domain) else {
-            return false;
-        };
-        of.spec.always_on
-            || of.on.all().next().is_some()
-            || (depth > 0
-                && self.power.iter().enumerate().any(|(child, of)| {
-                    of.parent == Some(domain) && self.powered(child, depth.saturating_sub(1))
-                }))
+    /// Whether a domain is another one, or lies within it.
+    fn is_within(&self, inner: usize, domain: usize) -> bool {
+        let mut next = Some(inner);
+        for _ in 0..=DEEPEST {
+            match next {
+                Some(place) if place == domain => return true,
+                Some(place) => next = self.power.get(place).and_then(|of| of.parent),
+                None => return false,
+            }
+        }
+        false
     }
 
     /// The state of a domain on the wire.
@@ -107,7 +109,7 @@ impl Platform {
     }
 
     fn change_power(&mut self, cause: AgentId, domain: usize, vote: Option<()>) {
-        let mut lineage = [None; DEEPEST];
+        let mut lineage = [None; DEEPEST + 1];
         let mut next = Some(domain);
         for place in &mut lineage {
             *place = next.map(|domain| (domain, self.power_state(domain)));

@@ -12,7 +12,7 @@ use crate::platform::{AgentId, Clocked, Kind, Later, Platform, SensorConfig, Vot
 use crate::wire::{Event, HEADER_SIZE, Header, MAX_PAYLOAD};
 
 /// The layout below. Another one is not restored.
-const VERSION: u64 = 2;
+const VERSION: u64 = 3;
 /// Asynchronous commands and unsent responses that are restored at most: more than there can be.
 const MOST_PENDING: u64 = 1024;
 
@@ -167,6 +167,7 @@ impl Platform {
                 return None;
             }
         }
+        self.exchange_rights(codec)?;
         let agents = self.agents.len();
         for agent in &mut self.agents {
             let mut flags = u64::from(agent.system_notify) | u64::from(agent.error_notify) << 1;
@@ -252,6 +253,30 @@ impl Platform {
 }
 
 impl Platform {
+    /// What agents may do now and the configuration does not say: a guest that can end the service
+    /// must not get back what was taken away from it. A new configuration's access holds, as after
+    /// a reload.
+    fn exchange_rights(&mut self, codec: &mut Codec<'_>) -> Option<()> {
+        let configured = self.configured;
+        let mut word = configured;
+        codec.word(&mut word)?;
+        let known = self.policy.differences();
+        let mut count = u64::try_from(known.len()).ok()?;
+        codec.word(&mut count)?;
+        let mut known = known.into_iter();
+        let mut read = Vec::new();
+        for _ in 0..count {
+            let (mut place, mut what) = known.next().unwrap_or_default();
+            codec.word(&mut place)?;
+            codec.word(&mut what)?;
+            read.push((place, what));
+        }
+        if let Codec::Read(_) = codec {
+            self.policy.differ(&read, word == configured);
+        }
+        Some(())
+    }
+
     /// Asynchronous commands under way. Restored ones are due at once: how much of their time had
     /// passed, nobody knows.
     fn exchange_later(&mut self, codec: &mut Codec<'_>) -> Option<()> {

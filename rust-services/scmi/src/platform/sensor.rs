@@ -600,7 +600,7 @@ impl Platform {
             })
             .collect();
         for (agent, what) in tripped {
-            if let Some(number) = self.number(agent, Kind::Sensor, sensor) {
+            if let Some(number) = self.number_to_tell(agent, Kind::Sensor, sensor) {
                 // Nobody caused it: agent 0, the platform.
                 self.post(agent, Event::notification(0x15, 0, &[0, number, what]));
             }
@@ -654,7 +654,12 @@ impl Platform {
         sensor: usize,
         now: Duration,
     ) {
-        let number = self.number(agent, Kind::Sensor, sensor).unwrap_or(u32::MAX);
+        let Some(number) = self.number_to_tell(agent, Kind::Sensor, sensor) else {
+            // It was taken away since.
+            let status = self.denied(agent);
+            self.respond(agent, Event::delayed(header, Err(status)));
+            return;
+        };
         let Some(of) = self.sensors.get(sensor) else {
             return;
         };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! Power of the whole system, as one guest sees it: the guest itself. What a guest asks for is told
-//! to the host on D-Bus and to the other agents; what the host asks for is told to the guest.
+//! to the host on D-Bus; what the host or a trusted guest asks for is told to the guest.
 
 use serde::Deserialize;
 
@@ -114,7 +114,7 @@ impl Platform {
         std::mem::take(&mut self.requests)
     }
 
-    /// The host asks one guest: whether it listens.
+    /// The host asks one guest: whether it listens, and has room to hear it.
     pub fn ask_system(
         &mut self,
         agent: AgentId,
@@ -126,16 +126,18 @@ impl Platform {
             .agents
             .get(agent.index())
             .is_some_and(|of| of.system_notify);
-        if listens {
-            let words = [0, u32::from(graceful), state.code(), timeout_ms];
-            self.post(agent, Event::notification(0x12, 0, &words));
-        }
-        listens
+        let words = [0, u32::from(graceful), state.code(), timeout_ms];
+        listens && self.post(agent, Event::notification(0x12, 0, &words))
     }
 
-    /// A guest asks for a state of its system: the other agents hear of it, and the host by the
-    /// caller.
+    /// A guest asks for a state of its system, and the host hears of it by the caller. The other
+    /// agents hear of it only from a trusted one: Linux does what such a notification says without
+    /// a look at who asked, so any other guest could shut its neighbours down.
     pub fn announce_system(&mut self, cause: AgentId, state: SystemState, graceful: bool) {
+        let trusted = self.agents.get(cause.index()).is_some_and(|of| of.trusted);
+        if !trusted {
+            return;
+        }
         for agent in (0..self.agents.len()).map(AgentId::new) {
             let listens = self
                 .agents

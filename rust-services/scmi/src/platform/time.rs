@@ -139,6 +139,17 @@ impl Platform {
         true
     }
 
+    /// An asynchronous command that will not be done, because its agent's configuration was reset:
+    /// who waits for the delayed response is told.
+    pub(super) fn end_early(&mut self, later: Later) {
+        if let Clocked::Reading { .. } = later.what {
+            let event = Event::delayed(later.header, Err(Status::GenericError));
+            self.respond(later.agent, event);
+        } else {
+            self.tell_end(later, Err(Status::GenericError));
+        }
+    }
+
     /// Sends the delayed response to an asynchronous command, where one is wanted.
     fn tell_end(&mut self, later: Later, result: Result<(), Status>) {
         let Later { agent, header, .. } = later;

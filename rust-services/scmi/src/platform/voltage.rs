@@ -4,7 +4,7 @@
 
 use serde::Deserialize;
 
-use crate::platform::{AgentId, Kind, Platform, Votes, at, at_mut};
+use crate::platform::{AgentId, Kind, Limits, Platform, Votes, at, at_mut};
 use crate::wire::Status;
 
 /// A voltage domain, as configured.
@@ -55,6 +55,30 @@ impl Volts {
     #[must_use]
     pub fn bounds(&self) -> (i32, i32) {
         (self.least(), self.most())
+    }
+
+    /// What is left of the voltages within limits, for an agent that may not leave them.
+    #[must_use]
+    pub fn within(&self, limits: Limits) -> Self {
+        match self {
+            Self::Discrete(levels) => {
+                let allowed = levels.iter().copied();
+                Self::Discrete(allowed.filter(|of| limits.allow((*of).into())).collect())
+            }
+            Self::Stepped(least, most, step) => {
+                let [low, high, by] = [*least, *most, *step].map(i64::from);
+                let past = |value: i64| value.saturating_sub(low).checked_rem(by).unwrap_or(0);
+                let bottom = limits.min.clamp(low, high);
+                let bottom = match past(bottom) {
+                    0 => bottom,
+                    past => bottom.saturating_sub(past).saturating_add(by),
+                };
+                let top = limits.max.clamp(low, high);
+                let top = top.saturating_sub(past(top));
+                let narrow = |value: i64| i32::try_from(value).unwrap_or(*least);
+                Self::Stepped(narrow(bottom), narrow(top.max(bottom)), *step)
+            }
+        }
     }
 
     fn least(&self) -> i32 {
@@ -191,5 +215,20 @@ impl Platform {
             of.on.set(agent, None);
             of.level_votes.set(agent, None);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_leave_the_voltages_that_are_within_them() {
+        let limits = Limits { min: 25, max: 45 };
+        let stepped = Volts::Stepped(10, 50, 10);
+        assert_eq!(stepped.within(limits), Volts::Stepped(30, 40, 10));
+        assert_eq!(stepped.within(Limits::NONE), stepped);
+        let discrete = Volts::Discrete(vec![10, 30, 50]);
+        assert_eq!(discrete.within(limits), Volts::Discrete(vec![30]));
     }
 }

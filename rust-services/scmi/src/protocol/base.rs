@@ -76,6 +76,7 @@ fn handle(call: &mut Call<'_>, request: Request<'_>, reply: &mut Reply) -> Resul
             if let Some(agent) = call.platform.agents.get_mut(call.from.index()) {
                 agent.error_notify = wanted;
             }
+            call.platform.settled();
         }
         SET_DEVICE_PERMISSIONS => {
             let [agent, device, flags] = request.words()?;
@@ -83,6 +84,7 @@ fn handle(call: &mut Call<'_>, request: Request<'_>, reply: &mut Reply) -> Resul
             call.platform
                 .policy
                 .permit(agent, device, None, flag(flags)?)?;
+            call.platform.settled();
         }
         SET_PROTOCOL_PERMISSIONS => {
             let [agent, device, command, flags] = request.words()?;
@@ -93,14 +95,16 @@ fn handle(call: &mut Call<'_>, request: Request<'_>, reply: &mut Reply) -> Resul
             call.platform
                 .policy
                 .permit(agent, device, Some(protocol), flag(flags)?)?;
+            call.platform.settled();
         }
         RESET_AGENT_CONFIGURATION => {
             let [agent, flags] = request.words()?;
             let agent = other(call, agent)?;
             let permissions_too = flag(flags)?;
-            call.platform.release(agent, (call.now)());
+            call.platform.reset_agent(agent, (call.now)());
             if permissions_too {
                 call.platform.policy.restore(agent);
+                call.platform.settled();
             }
         }
         _ => return Err(Status::NotSupported),

@@ -64,11 +64,9 @@ pub(super) const PROTOCOL: Protocol = Protocol {
 };
 
 fn attributes(call: &Call<'_>, reply: &mut Reply) {
-    let slow = call
-        .platform
-        .clocks
-        .iter()
-        .any(|clock| clock.spec.settle_us > 0);
+    let slow = (0_usize..)
+        .zip(&call.platform.clocks)
+        .any(|(index, of)| of.spec.settle_us > 0 && call.sees(Kind::Clock, index));
     let most = if slow && call.has_events() {
         MAX_ASYNC
     } else {

@@ -175,6 +175,10 @@ impl Call<'_> {
         u32::try_from(self.platform.policy.visible(self.from, kind)).unwrap_or(u32::MAX)
     }
 
+    fn sees(&self, kind: Kind, index: usize) -> bool {
+        self.platform.number(self.from, kind, index).is_some()
+    }
+
     fn limits(&self, kind: Kind, index: usize) -> crate::platform::Limits {
         let right = self.platform.policy.right(self.from, kind, index);
         right.map_or(crate::platform::Limits::NONE, |right| right.limits)

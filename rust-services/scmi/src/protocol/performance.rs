@@ -46,8 +46,9 @@ pub(super) const PROTOCOL: Protocol = Protocol {
 };
 
 fn attributes(call: &Call<'_>, reply: &mut Reply) {
-    let mut domains = call.platform.performance.iter();
-    let microwatts = domains.any(|of| of.spec.microwatts);
+    let microwatts = (0_usize..)
+        .zip(&call.platform.performance)
+        .any(|(index, of)| of.spec.microwatts && call.sees(Kind::Performance, index));
     let scale = if microwatts { 1 << 1 } else { 1 << 0 };
     reply.u32(call.count(Kind::Performance) | scale << 16);
     // No statistics in shared memory: address and size 0.

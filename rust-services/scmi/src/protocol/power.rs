@@ -78,6 +78,7 @@ fn handle(call: &mut Call<'_>, request: Request<'_>, reply: &mut Reply) -> Resul
             if let Some(of) = call.platform.power.get_mut(domain) {
                 of.notify.set(call.from, vote);
             }
+            call.platform.settled();
         }
         DOMAIN_NAME_GET => {
             let [number] = request.words()?;

@@ -181,6 +181,10 @@ fn set_cap(call: &mut Call<'_>, request: Request<'_>) -> Result<(), Status> {
     if flags & CAP_ASYNC == 0 {
         return call.platform.vote_cap(call.from, domain, cap);
     }
+    // As the domain's attributes say.
+    if settle == 0 {
+        return Err(Status::NotSupported);
+    }
     call.platform.start_later(Later {
         at: (call.now)().saturating_add(Duration::from_micros(settle)),
         agent: call.from,

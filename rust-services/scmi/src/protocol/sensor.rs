@@ -66,11 +66,10 @@ pub(super) const PROTOCOL: Protocol = Protocol {
 };
 
 fn attributes(call: &Call<'_>, reply: &mut Reply) {
-    let slow = call
-        .platform
-        .sensors
-        .iter()
-        .any(|sensor| sensor.spec.read_us > 0);
+    // Of those that the agent sees: an invisible one is not told of by what the others cannot do.
+    let slow = (0_usize..)
+        .zip(&call.platform.sensors)
+        .any(|(index, of)| of.spec.read_us > 0 && call.sees(Kind::Sensor, index));
     let most = if slow && call.has_events() {
         MAX_ASYNC
     } else {

@@ -117,7 +117,7 @@ fn describe_levels(
     let (index, _) = domain(call, number)?;
     let limits = call.limits(Kind::Voltage, index);
     let of = call.platform.voltages.get(index).ok_or(Status::NotFound)?;
-    match &of.volts {
+    match &of.volts.within(limits) {
         Volts::Stepped(least, most, step) => {
             if skip != 0 {
                 return Err(Status::OutOfRange);
@@ -128,15 +128,10 @@ fn describe_levels(
             }
         }
         Volts::Discrete(levels) => {
-            let allowed = || {
-                levels
-                    .iter()
-                    .filter(|level| limits.allow(i64::from(**level)))
-            };
             let room = reply.room().saturating_sub(4);
-            let (skip, now, remaining) = page(allowed().count(), skip, room, 4)?;
+            let (skip, now, remaining) = page(levels.len(), skip, room, 4)?;
             reply.u32(small(now) | remaining << 16);
-            for level in allowed().skip(skip).take(now) {
+            for level in levels.iter().skip(skip).take(now) {
                 reply.i32(*level);
             }
         }
@@ -151,6 +146,10 @@ fn set_level(call: &mut Call<'_>, request: Request<'_>) -> Result<Outcome, Statu
     let later = flag(flags)?;
     let level = i32::from_le_bytes(level.to_le_bytes());
     call.platform.check_voltage(call.from, domain, level)?;
+    // As the domain's attributes say.
+    if later && settle == 0 {
+        return Err(Status::NotSupported);
+    }
     if !later {
         let from = call.from;
         return call.change(Kind::Voltage, domain, |platform| {

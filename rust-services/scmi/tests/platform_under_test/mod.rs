@@ -55,6 +55,17 @@ impl PlatformUnderTest {
 
     /// The first agent is limited, the second is trusted and sees no power domains.
     pub(crate) fn with_policy() -> Self {
+        Self::over(&Self::policy())
+    }
+
+    /// As [`Self::with_policy`], with a configuration that limits nobody's performance.
+    pub(crate) fn with_less_policy() -> Self {
+        let mut config = Self::policy();
+        config.agents[FIRST].access.remove("performance:cpu");
+        Self::over(&config)
+    }
+
+    fn policy() -> Config {
         let mut config = Config::default();
         let policy = r#"
             [[agents]]
@@ -76,7 +87,7 @@ impl PlatformUnderTest {
         "#;
         let policy: Config = toml::from_str(policy).unwrap();
         config.agents = policy.agents;
-        Self::over(&config)
+        config
     }
 
     /// Hundreds of everything.
