@@ -9,11 +9,11 @@ use agl_virtio_service::config::{Problems, Validate};
 use serde::Deserialize;
 
 use crate::platform::{
-    Access, Agent, AgentId, Clock, ClockSpec, DeviceGroup, Identity, Kind, Limits, MOST_AGENTS,
-    MOST_AXES, PIN_SETTINGS, Performance, PerformanceSpec, Pin, PinFunction, PinFunctionSpec,
-    PinGroup, PinGroupSpec, PinSpec, Platform, Policy, PowerDomain, PowerSpec, Powercap,
-    PowercapSpec, Reset, ResetSpec, Right, Sensor, SensorSpec, SystemRight, Voltage, VoltageSpec,
-    pin_setting, unit_code,
+    Access, Agent, AgentId, Clock, ClockSpec, DEEPEST, DeviceGroup, Identity, Kind, Limits,
+    MOST_AGENTS, MOST_AXES, PIN_SETTINGS, Performance, PerformanceSpec, Pin, PinFunction,
+    PinFunctionSpec, PinGroup, PinGroupSpec, PinSpec, Platform, Policy, PowerDomain, PowerSpec,
+    Powercap, PowercapSpec, Reset, ResetSpec, Right, Sensor, SensorSpec, SystemRight, Voltage,
+    VoltageSpec, pin_setting, unit_code,
 };
 
 /// Resources of one kind at most: what numbers in the protocols can say.
@@ -34,7 +34,12 @@ pub enum BackendKind {
 
 /// What an agent may do with a resource: a word, or a word with limits.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    deny_unknown_fields,
+    expecting = "write \"invisible\", \"read\", \"set\" or \"exclusive\", or \
+                 { access = \"set\", min = …, max = … } with whole numbers, and no other key"
+)]
 pub enum AccessConfig {
     /// Without limits.
     Word(Access),
@@ -441,6 +446,7 @@ impl Config {
         );
         let mut names = HashSet::new();
         let mut exclusive = HashSet::new();
+        let mut sockets = HashSet::new();
         for (place, agent) in self.agents.iter().enumerate() {
             let key = format!("agents.{place}");
             let name = &agent.name;
@@ -455,6 +461,15 @@ impl Config {
                 key.clone(),
                 format!("{name} has no socket, and only the first agent has the service's"),
                 "socket = \"/run/agl-virtio/….sock\"",
+            );
+            problems.require(
+                agent
+                    .socket
+                    .as_ref()
+                    .is_none_or(|path| sockets.insert(path)),
+                format!("{key}.socket"),
+                "another agent has this socket",
+                "a socket for each agent",
             );
             problems.require(
                 agent.default != Access::Exclusive || self.agents.len() == 1,
@@ -497,14 +512,18 @@ impl Config {
                     .iter()
                     .any(|of| right.limits.allow(of.level.into()))
             }),
-            Some((Kind::Clock, place)) => self.clocks.get(place).is_none_or(|of| {
-                of.range.is_some()
-                    || of.rates.is_empty()
-                    || of.rates.iter().any(|rate| right.limits.allow_u64(*rate))
+            Some((Kind::Clock, place)) => self.clocks.get(place).is_none_or(|of| match of.range {
+                Some(range) => steps_within(range.map(Into::into), right.limits),
+                None => {
+                    of.rates.is_empty() || of.rates.iter().any(|rate| right.limits.allow_u64(*rate))
+                }
             }),
-            Some((Kind::Voltage, place)) => self.voltages.get(place).is_none_or(|of| {
-                of.range.is_some() || of.levels.iter().any(|of| right.limits.allow((*of).into()))
-            }),
+            Some((Kind::Voltage, place)) => {
+                self.voltages.get(place).is_none_or(|of| match of.range {
+                    Some(range) => steps_within(range.map(Into::into), right.limits),
+                    None => of.levels.iter().any(|of| right.limits.allow((*of).into())),
+                })
+            }
             _ => true,
         };
         problems.require(
@@ -656,6 +675,12 @@ impl Config {
                     "parents without a loop",
                 );
             }
+            problems.require(
+                !is_deeper(&places, DEEPEST),
+                list(kind),
+                "parents have parents, and these too, too often",
+                format!("at most {DEEPEST}, one above the other"),
+            );
         }
     }
 }
@@ -674,6 +699,33 @@ fn is_own_ancestor(start: usize, parents: &[Vec<usize>]) -> bool {
         }
     }
     false
+}
+
+/// Whether more than `most` stand one above the other; a loop is for [`is_own_ancestor`] to tell.
+fn is_deeper(parents: &[Vec<usize>], most: usize) -> bool {
+    let mut above = vec![false; parents.len()];
+    let mut next: Vec<bool> = parents.iter().map(|of| !of.is_empty()).collect();
+    for _ in 0..most {
+        above.clone_from(&next);
+        let has = |place: &usize| above.get(*place).copied().unwrap_or(false);
+        next = parents.iter().map(|of| of.iter().any(has)).collect();
+    }
+    let loops = (0..parents.len()).any(|place| is_own_ancestor(place, parents));
+    !loops && next.contains(&true)
+}
+
+/// Whether one of the values from the first to the second, in steps of the third, is within limits.
+fn steps_within([least, most, step]: [i128; 3], limits: Limits) -> bool {
+    let low = i128::from(limits.min).max(least);
+    let high = i128::from(limits.max).min(most);
+    let past = low.saturating_sub(least).checked_rem(step).unwrap_or(0);
+    let first = if past == 0 {
+        low
+    } else {
+        low.saturating_sub(past).saturating_add(step)
+    };
+    // The last one is also where no step leads.
+    low <= high && (first <= high || high == most)
 }
 
 fn check_name(problems: &mut Problems, key: &str, name: &str) {
@@ -711,6 +763,12 @@ fn validate_performance(key: &str, spec: &PerformanceSpec, problems: &mut Proble
             "one of the levels",
         );
     }
+    problems.require(
+        spec.cpufreq.is_none() || spec.devfreq.is_none(),
+        key,
+        "it is both a cpufreq policy and a devfreq device",
+        "cpufreq or devfreq",
+    );
     let bound = spec.cpufreq.is_some() || spec.devfreq.is_some();
     problems.require(
         !bound || levels.iter().all(|level| level.freq_khz > 0),
@@ -751,6 +809,16 @@ fn validate_clock(key: &str, spec: &ClockSpec, problems: &mut Problems) {
             "[ least, most, step ]",
         );
     }
+    let can = |rate: &u64| match spec.range {
+        Some([least, most, _]) => (least..=most).contains(rate),
+        None => spec.rates.contains(rate),
+    };
+    problems.require(
+        spec.rate.is_none_or(|rate| can(&rate)),
+        format!("{key}.rate"),
+        "it is none of the clock's own rates",
+        "one of rates, or of range",
+    );
     problems.require(
         spec.parents.len() <= 255,
         format!("{key}.parents"),
@@ -787,6 +855,13 @@ fn validate_sensor(key: &str, spec: &SensorSpec, problems: &mut Problems) {
         );
     }
     check_file(problems, &format!("{key}.file"), spec.file.as_deref());
+    let names: HashSet<&str> = spec.axes.iter().map(|axis| axis.name.as_str()).collect();
+    problems.require(
+        names.len() == spec.axes.len(),
+        format!("{key}.axes"),
+        "two axes have the same name",
+        "a name of its own for each",
+    );
     let files = spec.axes.iter().filter(|axis| axis.file.is_some()).count();
     problems.require(
         files == 0 || files == spec.axes.len(),
@@ -854,6 +929,13 @@ fn validate_voltage(key: &str, spec: &VoltageSpec, problems: &mut Problems) {
             "[ least, most, step ]",
         );
     }
+    let volts = Voltage::new(spec.clone()).volts;
+    problems.require(
+        spec.level.is_none_or(|level| volts.contains(level)),
+        format!("{key}.level"),
+        "it is none of the voltages",
+        "one of levels, or of range, in µV",
+    );
     problems.range(format!("{key}.settle_us"), &spec.settle_us, 0..=10_000_000);
 }
 
@@ -971,6 +1053,31 @@ mod tests {
                 format!("{clock}rates = [1]\nhost = \"b\"\nsettle_us = 1"),
                 "clocks.0.settle_us",
             ),
+            (format!("{clock}rates = [1]\nrate = 2"), "clocks.0.rate"),
+            (
+                "[[voltages]]\nname = \"v\"\nrange = [1, 9, 2]\nlevel = 2".to_owned(),
+                "voltages.0.level",
+            ),
+            (
+                format!("[[performance]]\nname = \"p\"\ncpufreq = \"a\"\ndevfreq = \"b\"\n{level}"),
+                "performance.0",
+            ),
+            (
+                "[[sensors]]\nname = \"s\"\naxes = [{ name = \"x\" }, { name = \"x\" }]".to_owned(),
+                "sensors.0.axes",
+            ),
+            (
+                "[[agents]]\nname = \"a\"\nsocket = \"/s\"\n[[agents]]\nname = \"b\"\nsocket = \"/s\""
+                    .to_owned(),
+                "agents.1.socket",
+            ),
+            (
+                format!(
+                    "{clock}range = [10, 20, 1]\n[[agents]]\n\
+                     access = {{ \"clock:a\" = {{ access = \"set\", min = 30 }} }}"
+                ),
+                "agents.0.access.clock:a",
+            ),
             (
                 "[[pins]]\nname = \"p\"\nsettings = { pull = 1 }".to_owned(),
                 "pins.0.settings.pull",
@@ -988,6 +1095,40 @@ mod tests {
             let found = faults(&text);
             assert!(found.iter().any(|other| other == key), "{text}: {found:?}");
         }
+    }
+
+    #[test]
+    fn a_limit_with_a_slip_of_the_pen_is_no_limit_left_out() {
+        let access = |words: &str| {
+            let text = format!("[[agents]]\naccess = {{ \"clock:a\" = {words} }}");
+            toml::from_str::<Config>(&text).map_err(|error| error.to_string())
+        };
+        assert!(access("{ access = \"set\", max = 1 }").is_ok());
+        for words in ["{ access = \"set\", mx = 1 }", "\"write\"", "{ max = 1 }"] {
+            let error = access(words).unwrap_err();
+            assert!(error.contains("min = …, max = …"), "{words}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_tree_is_as_deep_as_the_platform_looks() {
+        let tree = |depth: usize| {
+            let mut text = "[[power]]\nname = \"p0\"\n".to_owned();
+            for place in 1..=depth {
+                let parent = place - 1;
+                text += &format!("[[power]]\nname = \"p{place}\"\nparent = \"p{parent}\"\n");
+            }
+            text
+        };
+        assert_eq!(faults(&tree(DEEPEST)), Vec::<String>::new());
+        assert_eq!(faults(&tree(DEEPEST + 1)), ["power"]);
+        let config: Config = toml::from_str(&tree(DEEPEST)).unwrap();
+        let mut platform = config.build();
+        let agent = AgentId::new(0);
+        platform
+            .vote_power(agent, DEEPEST, crate::platform::POWER_ON)
+            .unwrap();
+        assert!(platform.is_powered(0));
     }
 
     #[test]
