@@ -10,6 +10,7 @@ mod connection;
 mod device;
 mod names;
 mod registry;
+mod told;
 mod value;
 
 pub use authority::{MANAGE_ACTION, may_change};

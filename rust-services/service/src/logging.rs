@@ -11,6 +11,7 @@ mod terminal;
 pub use limit::RateLimit;
 
 use log::{LevelFilter, Log, Metadata, Record};
+use std::cell::OnceCell;
 use std::sync::OnceLock;
 
 /// Which device of which guest writes. In the journal the fields `AGL_VIRTIO_GUEST` and
@@ -35,6 +36,11 @@ struct Logger {
 
 static LOGGER: OnceLock<Logger> = OnceLock::new();
 
+thread_local! {
+    /// What this thread's lines are about, where that is not the whole device.
+    static SUBJECT: OnceCell<String> = const { OnceCell::new() };
+}
+
 /// Starts logging, once per process; later calls change the level only.
 ///
 /// Crates below us speak up from `warn` on, or at every level from `debug` on.
@@ -58,10 +64,26 @@ pub fn set_origin(origin: Origin) {
     }
 }
 
+/// Says what all later lines of this thread are about, such as `stream Music (0)`: they begin with
+/// it. The first call of a thread counts.
+pub fn set_subject(subject: &str) {
+    // Fails in a thread that ends, which says nothing more.
+    let _ = SUBJECT.try_with(|own| own.set(subject.to_owned()));
+}
+
 /// The chatter of the bus library is of no use to a person who watches a device.
 fn is_wanted(metadata: &Metadata<'_>) -> bool {
     let foreign = metadata.target().starts_with("zbus") || metadata.target().starts_with("tracing");
     !foreign || metadata.level() <= log::Level::Warn || log::max_level() >= LevelFilter::Trace
+}
+
+impl Logger {
+    fn write(&self, record: &Record<'_>) {
+        match &self.sink {
+            Sink::Journal(journal) => journal.write(record, self.origin.get()),
+            Sink::Terminal(terminal) => terminal.write(record, self.origin.get()),
+        }
+    }
 }
 
 impl Log for Logger {
@@ -73,9 +95,17 @@ impl Log for Logger {
         if !self.enabled(record.metadata()) {
             return;
         }
-        match &self.sink {
-            Sink::Journal(journal) => journal.write(record, self.origin.get()),
-            Sink::Terminal(terminal) => terminal.write(record, self.origin.get()),
+        let with_subject = |own: &OnceCell<String>| match own.get() {
+            Some(subject) => self.write(
+                &Record::builder()
+                    .metadata(record.metadata().clone())
+                    .args(format_args!("{subject}: {}", record.args()))
+                    .build(),
+            ),
+            None => self.write(record),
+        };
+        if SUBJECT.try_with(with_subject).is_err() {
+            self.write(record);
         }
     }
 

@@ -321,10 +321,15 @@ fn sandbox<D: Daemon>(
     if let Some(folder) = socket_folder {
         policy.remove_files(folder);
     }
-    // The folder, because editors replace a file by another one.
-    if let Some(folder) = common.config.as_deref().and_then(Path::parent) {
-        let here = folder.as_os_str().is_empty();
-        policy.read_only(if here { Path::new(".") } else { folder });
+    if let Some(file) = common.config.as_deref() {
+        // The folder, because editors replace a file by another one; and where the file is a link,
+        // the folder in which it lies.
+        let real = std::fs::canonicalize(file).ok();
+        for folder in [Some(file), real.as_deref()].into_iter().flatten() {
+            let folder = folder.parent().unwrap_or(Path::new(""));
+            let here = folder.as_os_str().is_empty();
+            policy.read_only(if here { Path::new(".") } else { folder });
+        }
     }
     let sandbox = Sandbox::lock_down(&policy);
     let report = sandbox.report();

@@ -250,6 +250,51 @@ fn a_service_that_starts_before_the_bus_comes_to_it() {
 }
 
 #[test]
+fn a_bus_that_never_answers_is_given_up_by_its_address_and_looked_for_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("bus");
+    let silent = std::os::unix::net::UnixListener::bind(&place).unwrap();
+    let socket = folder.path().join("idle.sock");
+    let address = format!("unix:path={}", place.display());
+    let arguments = ["--socket", socket.to_str().unwrap(), "--bus", &address];
+    let mut daemon = Daemon::start(&arguments);
+    let said = daemon.says("goes on without D-Bus and looks for the bus at unix:path=");
+    assert!(
+        said.contains(place.to_str().unwrap()) && said.contains("not answered for 10 seconds"),
+        "{said}"
+    );
+    support::echoes(&socket);
+    drop(silent);
+    fs::remove_file(&place).unwrap();
+    let _bus = PrivateBus::start(folder.path());
+    daemon.says("is on D-Bus as");
+}
+
+#[test]
+fn a_configuration_behind_a_link_is_read_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (links, real) = (folder.path().join("etc"), folder.path().join("data"));
+    fs::create_dir(&links).unwrap();
+    fs::create_dir(&real).unwrap();
+    let file = real.join("guest.toml");
+    fs::write(&file, "[devices.idle]\ntype = \"idle\"\nvolume = 50\n").unwrap();
+    let link = links.join("guest.toml");
+    std::os::unix::fs::symlink("../data/guest.toml", &link).unwrap();
+    let socket = folder.path().join("idle.sock");
+    let mut daemon = Daemon::start(&[
+        "--socket",
+        socket.to_str().unwrap(),
+        "--bus",
+        "none",
+        "--config",
+        link.to_str().unwrap(),
+    ]);
+    support::echoes(&socket);
+    daemon.signal(Signal::HUP);
+    daemon.says("the configuration was read again");
+}
+
+#[test]
 fn a_change_from_inside_is_told_and_a_reload_refuses_what_is_wrong() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("guest.toml");

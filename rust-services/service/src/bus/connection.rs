@@ -7,6 +7,8 @@ use enumflags2::BitFlags;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -23,6 +25,10 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fr
 
 /// The least time between two reports of changes, so that a slider does not flood the bus.
 const PACE: Duration = Duration::from_millis(20);
+
+/// A bus that has not let us in after this time never will: it hangs, or somebody else listens at
+/// its address.
+const GREETING: Duration = Duration::from_secs(10);
 
 /// A method that has no answer after this time has failed.
 const ANSWER: Duration = Duration::from_secs(25);
@@ -43,6 +49,30 @@ impl Target {
             Self::Address(address) => zbus::connection::Builder::address(address.clone())?,
         };
         builder.method_timeout(answer).build().await
+    }
+
+    /// As [`Target::connect`], with an end to it.
+    async fn come(&self) -> zbus::Result<Connection> {
+        let come = tokio::time::timeout(GREETING, self.connect(ANSWER));
+        come.await.unwrap_or_else(|_| {
+            let seconds = GREETING.as_secs();
+            let silent = format!("it has not answered for {seconds} seconds");
+            Err(io::Error::new(io::ErrorKind::TimedOut, silent).into())
+        })
+    }
+}
+
+/// As `--bus` has it.
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::System => f.write_str("the system bus"),
+            Self::Session => match std::env::var("DBUS_SESSION_BUS_ADDRESS") {
+                Ok(address) => write!(f, "the session bus at {address}"),
+                Err(_) => f.write_str("the session bus (DBUS_SESSION_BUS_ADDRESS is not set)"),
+            },
+            Self::Address(address) => write!(f, "the bus at {address}"),
+        }
     }
 }
 
@@ -75,7 +105,7 @@ async fn keep(
     let mut wait = first;
     let mut said = false;
     loop {
-        let result = match target.connect(ANSWER).await {
+        let result = match target.come().await {
             Ok(connection) => {
                 (wait, said) = (first, false);
                 serve(&connection, place, registry, signals).await
@@ -88,9 +118,9 @@ async fn keep(
             Err(error) => error.to_string(),
         };
         if said {
-            log::debug!("still without D-Bus: {reason}");
+            log::debug!("still without {target}: {reason}");
         } else {
-            log::warn!("goes on without D-Bus and looks for it: {reason}");
+            log::warn!("goes on without D-Bus and looks for {target}: {reason}");
             said = true;
         }
         tokio::time::sleep(wait).await;
@@ -205,7 +235,7 @@ async fn report(
         let (path, interface) = &key;
         let mut values = HashMap::new();
         for name in names {
-            if let Some(value) = object.property(connection, path, name).await {
+            if let Some(value) = object.news(connection, path, name).await {
                 values.insert(name, Value::from(value));
             }
         }

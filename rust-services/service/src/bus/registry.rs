@@ -2,6 +2,7 @@
 //! What should be on the bus, whether it is there or not.
 
 use super::BusStatus;
+use super::told::Told;
 use std::collections::HashMap;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -35,8 +36,8 @@ pub(super) trait Object: Send + Sync {
         path: &'a OwnedObjectPath,
     ) -> Later<'a, zbus::Result<bool>>;
 
-    /// The value of a property; nothing where it cannot be read.
-    fn property<'a>(
+    /// The value of a property that is to be told; nothing where it was told, or cannot be read.
+    fn news<'a>(
         &'a self,
         connection: &'a Connection,
         path: &'a OwnedObjectPath,
@@ -55,7 +56,7 @@ impl<I: Interface, F: Fn() -> I + Send + Sync> Object for Made<I, F> {
         server: &'a ObjectServer,
         path: &'a OwnedObjectPath,
     ) -> Later<'a, zbus::Result<bool>> {
-        let interface = (self.make)();
+        let interface = Told::new((self.make)());
         Box::pin(server.at(path, interface))
     }
 
@@ -64,10 +65,10 @@ impl<I: Interface, F: Fn() -> I + Send + Sync> Object for Made<I, F> {
         server: &'a ObjectServer,
         path: &'a OwnedObjectPath,
     ) -> Later<'a, zbus::Result<bool>> {
-        Box::pin(server.remove::<I, _>(path))
+        Box::pin(server.remove::<Told<I>, _>(path))
     }
 
-    fn property<'a>(
+    fn news<'a>(
         &'a self,
         connection: &'a Connection,
         path: &'a OwnedObjectPath,
@@ -75,13 +76,10 @@ impl<I: Interface, F: Fn() -> I + Send + Sync> Object for Made<I, F> {
     ) -> Later<'a, Option<OwnedValue>> {
         Box::pin(async move {
             let server = connection.object_server();
-            let interface = server.interface::<_, I>(path).await.ok()?;
+            let interface = server.interface::<_, Told<I>>(path).await.ok()?;
             let emitter = SignalEmitter::new(connection, path).ok()?;
             let guard = interface.get().await;
-            guard
-                .get(name, server, connection, None, &emitter)
-                .await?
-                .ok()
+            guard.news(name, connection, &emitter).await
         })
     }
 }

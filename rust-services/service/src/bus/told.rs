@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+//! An interface as it is on the bus: tells each value once, and says of a property that can only
+//! be read that it is so.
+//!
+//! The D-Bus library tells what was written as soon as it is written, and the device tells what has
+//! changed a little later: without this a listener would hear of each write twice, and of writes
+//! that change nothing.
+
+use async_trait::async_trait;
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use zbus::fdo::Properties;
+use zbus::message::{Header, Message};
+use zbus::names::{InterfaceName, MemberName};
+use zbus::object_server::{DispatchResult, Interface, SignalEmitter};
+use zbus::zvariant::{OwnedValue, Value};
+use zbus::{Connection, ObjectServer, fdo};
+
+/// An interface, and what was told of it on one connection.
+pub(super) struct Told<I> {
+    interface: I,
+    /// The value of each property that was told last.
+    values: Mutex<HashMap<String, OwnedValue>>,
+}
+
+impl<I: Interface> Told<I> {
+    pub(super) fn new(interface: I) -> Self {
+        Self {
+            interface,
+            values: Mutex::default(),
+        }
+    }
+
+    /// The value of a property, if nobody was told of it. Who asks tells it.
+    pub(super) async fn news(
+        &self,
+        name: &str,
+        connection: &Connection,
+        emitter: &SignalEmitter<'_>,
+    ) -> Option<OwnedValue> {
+        let value = self.value(name, connection, emitter).await?;
+        self.note(name, &value).then_some(value)
+    }
+
+    async fn value(
+        &self,
+        name: &str,
+        connection: &Connection,
+        emitter: &SignalEmitter<'_>,
+    ) -> Option<OwnedValue> {
+        let server = connection.object_server();
+        let value = self.interface.get(name, server, connection, None, emitter);
+        value.await?.ok()
+    }
+
+    /// Notes a value as told. False where it was told before.
+    fn note(&self, name: &str, value: &OwnedValue) -> bool {
+        let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
+        if values.get(name) == Some(value) {
+            return false;
+        }
+        if let Ok(value) = value.try_clone() {
+            values.insert(name.to_owned(), value);
+        }
+        true
+    }
+
+    /// What was noted did not come to pass.
+    fn forget(&self, name: &str) {
+        let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
+        values.remove(name);
+    }
+
+    /// What is wrong where a property cannot be written.
+    async fn refusal(
+        &self,
+        name: &str,
+        connection: &Connection,
+        emitter: &SignalEmitter<'_>,
+    ) -> fdo::Error {
+        match self.value(name, connection, emitter).await {
+            Some(_) => fdo::Error::PropertyReadOnly(format!("{name} can only be read")),
+            None => fdo::Error::UnknownProperty(format!("there is no property {name}")),
+        }
+    }
+}
+
+#[async_trait]
+impl<I: Interface> Interface for Told<I> {
+    fn name() -> InterfaceName<'static> {
+        I::name()
+    }
+
+    fn spawn_tasks_for_methods(&self) -> bool {
+        self.interface.spawn_tasks_for_methods()
+    }
+
+    async fn get(
+        &self,
+        name: &str,
+        server: &ObjectServer,
+        connection: &Connection,
+        header: Option<&Header<'_>>,
+        emitter: &SignalEmitter<'_>,
+    ) -> Option<fdo::Result<OwnedValue>> {
+        let value = self
+            .interface
+            .get(name, server, connection, header, emitter);
+        value.await
+    }
+
+    async fn get_all(
+        &self,
+        server: &ObjectServer,
+        connection: &Connection,
+        header: Option<&Header<'_>>,
+        emitter: &SignalEmitter<'_>,
+    ) -> fdo::Result<HashMap<String, OwnedValue>> {
+        let values = self.interface.get_all(server, connection, header, emitter);
+        values.await
+    }
+
+    fn set<'call>(
+        &'call self,
+        name: &'call str,
+        value: &'call Value<'_>,
+        server: &'call ObjectServer,
+        connection: &'call Connection,
+        header: Option<&'call Header<'_>>,
+        emitter: &'call SignalEmitter<'_>,
+    ) -> DispatchResult<'call> {
+        let interface = &self.interface;
+        match interface.set(name, value, server, connection, header, emitter) {
+            DispatchResult::Async(write) => DispatchResult::Async(Box::pin(async move {
+                // Nothing changes, so nobody needs to be allowed to, and nobody hears of it.
+                let now = self.value(name, connection, emitter).await;
+                if now.is_some_and(|now| Value::from(now) == *value) {
+                    return Ok(());
+                }
+                // The library tells it before the write is over.
+                if let Ok(value) = value.try_to_owned() {
+                    self.note(name, &value);
+                }
+                let written = write.await;
+                let now = self.value(name, connection, emitter).await;
+                let Some(now) = now else { return written };
+                if written.is_ok() {
+                    self.note(name, &now);
+                } else if Value::from(now.try_clone()?) == *value {
+                    // Somebody else has set it meanwhile, and was taken for this write.
+                    let values = HashMap::from([(name, Value::from(now))]);
+                    let nothing = Cow::Borrowed(&[][..]);
+                    Properties::properties_changed(emitter, I::name(), values, nothing).await?;
+                } else {
+                    self.forget(name);
+                }
+                written
+            })),
+            DispatchResult::NotFound => DispatchResult::Async(Box::pin(async move {
+                Err(self.refusal(name, connection, emitter).await.into())
+            })),
+            DispatchResult::RequiresMut => DispatchResult::RequiresMut,
+        }
+    }
+
+    async fn set_mut(
+        &mut self,
+        name: &str,
+        value: &Value<'_>,
+        server: &ObjectServer,
+        connection: &Connection,
+        header: Option<&Header<'_>>,
+        emitter: &SignalEmitter<'_>,
+    ) -> Option<fdo::Result<()>> {
+        let written = self
+            .interface
+            .set_mut(name, value, server, connection, header, emitter);
+        written.await
+    }
+
+    fn call<'call>(
+        &'call self,
+        server: &'call ObjectServer,
+        connection: &'call Connection,
+        message: &'call Message,
+        name: MemberName<'call>,
+    ) -> DispatchResult<'call> {
+        self.interface.call(server, connection, message, name)
+    }
+
+    fn call_mut<'call>(
+        &'call mut self,
+        server: &'call ObjectServer,
+        connection: &'call Connection,
+        message: &'call Message,
+        name: MemberName<'call>,
+    ) -> DispatchResult<'call> {
+        self.interface.call_mut(server, connection, message, name)
+    }
+
+    fn introspect_to_writer(&self, writer: &mut dyn fmt::Write, level: usize) {
+        self.interface.introspect_to_writer(writer, level);
+    }
+}
