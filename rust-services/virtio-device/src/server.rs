@@ -256,6 +256,7 @@ impl Server {
         while let Some(vmm) = self.accept(listener)? {
             self.connected.store(true, Ordering::Relaxed);
             tell(&self.observer);
+            self.say(format_args!("a VMM has connected"));
             if let Err(error) = self.session(vmm) {
                 log::error!("the session ended: {error}");
             }
@@ -271,6 +272,17 @@ impl Server {
             worker.join();
         }
         Ok(())
+    }
+
+    /// Says who came and went. Under a keeper it is the keeper that says so: what connects to this
+    /// process is the keeper itself.
+    fn say(&self, what: std::fmt::Arguments<'_>) {
+        let level = if self.kept {
+            log::Level::Debug
+        } else {
+            log::Level::Info
+        };
+        log::log!(level, "{what}");
     }
 
     fn accept(&self, listener: &UnixListener) -> Result<Option<UnixStream>, ServerError> {
@@ -328,7 +340,7 @@ impl Server {
                     }
                 },
                 End::VmmGone(fault) => {
-                    log::debug!("the VMM has gone: {fault}");
+                    self.say(format_args!("the VMM's session is over: {fault}"));
                     return Ok(());
                 }
                 End::ServiceGone(fault) => {
