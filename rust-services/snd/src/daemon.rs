@@ -31,7 +31,8 @@ pub struct Snd;
 /// Options of the sound service.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct SndOptions {
-    /// Write what the guest plays into WAV files in this folder
+    /// Write what the guest plays into WAV files in this folder, which replaces the folder of the
+    /// configuration's paths
     #[arg(long, value_name = "DIR")]
     pub output: Option<PathBuf>,
 

@@ -9,8 +9,9 @@
     reason = "in a test, a panic is the verdict"
 )]
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -70,6 +71,88 @@ fn options_that_would_be_ignored_are_refused() {
         let output = command(folder.path(), &words).output().unwrap();
         assert_eq!(output.status.code(), Some(64), "{words:?}");
     }
+}
+
+#[test]
+fn every_configuration_of_the_document_is_in_order() {
+    let document = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/sound.md");
+    let document = std::fs::read_to_string(document).expect("run this test in a whole checkout");
+    let code: Vec<&str> = document
+        .lines()
+        .filter_map(|line| line.strip_prefix("    "))
+        .collect();
+    let first = code
+        .iter()
+        .position(|line| line.starts_with("[devices."))
+        .unwrap();
+    // The card's own lines go up to the last of its tables; each further back end stands alone.
+    let end = code
+        .iter()
+        .rposition(|line| line.starts_with("positions = "))
+        .unwrap();
+    let mut texts = vec![code[first..=end].join("\n")];
+    texts.extend(
+        code[end..]
+            .iter()
+            .filter(|line| line.starts_with("backend = "))
+            .map(|line| {
+                format!("[devices.a]\ntype = \"snd\"\n[[devices.a.streams]]\nname = \"A\"\n{line}")
+            }),
+    );
+    assert!(texts.len() >= 5, "{texts:#?}");
+    let folder = tempfile::tempdir().unwrap();
+    for text in texts {
+        let text = text.replace("/tmp/played", folder.path().to_str().unwrap());
+        let file = folder.path().join("car.toml");
+        std::fs::write(&file, &text).unwrap();
+        let words = ["--check", "--config", file.to_str().unwrap()];
+        let output = command(folder.path(), &words).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{text}\n{said}");
+    }
+}
+
+#[test]
+fn an_option_that_no_stream_takes_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("car.toml");
+    let nowhere = "[devices.a]\ntype = \"snd\"\nstreams = [{ name = \"Music\", backend = { type = \"null\" } }]\n";
+    std::fs::write(&file, nowhere).unwrap();
+    for option in ["--output", "--input"] {
+        let words = [
+            "--check",
+            "--config",
+            file.to_str().unwrap(),
+            option,
+            "/tmp",
+        ];
+        let output = command(folder.path(), &words).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(78), "{text}");
+        assert!(text.starts_with(&format!("error: {option}: no ")), "{text}");
+    }
+}
+
+#[test]
+fn who_comes_and_goes_is_said_without_a_keeper_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = command(folder.path(), &["--null", "paced"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut lines = stderr.lines().map_while(Result::ok);
+    let mut says = |text: &str| lines.any(|line| line.contains(text));
+    assert!(says("listens on"));
+    let mut stranger = UnixStream::connect(folder.path().join("a.sock")).unwrap();
+    assert!(says("a VMM has connected"));
+    stranger.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    assert!(says("the VMM's session is over: "));
+    drop(UnixStream::connect(folder.path().join("a.sock")).unwrap());
+    assert!(says("a VMM has connected"));
+    assert!(says("the VMM closed the connection"));
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 #[test]

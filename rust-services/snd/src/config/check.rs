@@ -31,6 +31,7 @@ impl Validate for SndConfig {
         problems.length("jacks", self.jacks.len(), 0..=MOST_JACKS);
         problems.length("chmaps", self.chmaps.len(), 0..=MOST_CHMAPS);
         problems.range("realtime_priority", &self.realtime_priority, 0..=99);
+        self.check_options(problems);
         self.check_patterns(problems);
         let mut names = HashSet::new();
         for (index, stream) in self.streams.iter().enumerate() {
@@ -98,6 +99,30 @@ impl Validate for SndConfig {
 }
 
 impl SndConfig {
+    /// An option that no stream takes is a mistake, not a wish.
+    fn check_options(&self, problems: &mut Problems) {
+        let takes = |wanted| {
+            self.streams.iter().any(|stream| {
+                let free = stream.direction == Direction::Output || stream.sources.is_empty();
+                matches!(stream.backend, BackendConfig::File(_))
+                    && stream.direction == wanted
+                    && free
+            })
+        };
+        problems.require(
+            !self.said.output || takes(Direction::Output),
+            "--output",
+            "no output of this card plays into files",
+            "backend = { type = \"file\" } for an output, or leave the option away",
+        );
+        problems.require(
+            !self.said.input || takes(Direction::Input),
+            "--input",
+            "no input of this card records a file by this option",
+            "backend = { type = \"file\" } and no sources for an input, or leave the option away",
+        );
+    }
+
     /// Two streams never write the same files.
     fn check_patterns(&self, problems: &mut Problems) {
         let mut patterns = HashMap::new();

@@ -191,8 +191,11 @@ impl StreamObject {
         let role = Role::from_name(&typed::<String>("Role", role)?)
             .ok_or_else(|| refuse("write Multimedia, Navigation, Communication or Emergency"))?;
         self.turn(connection, header.as_ref(), |knobs| {
+            // One that was set by hand, here or in the file, stays.
+            if knobs.priority() == knobs.role().priority() {
+                knobs.set_priority(role.priority());
+            }
             knobs.set_role(role);
-            knobs.set_priority(role.priority());
             Ok(())
         })
         .await?;
@@ -200,7 +203,7 @@ impl StreamObject {
         Ok(())
     }
 
-    /// Which streams it is heard over. Setting a role sets the role's own.
+    /// Which streams it is heard over. It follows the role, unless it is another than the role's own.
     #[zbus(property)]
     fn priority(&self) -> Result<u32, Error> {
         Ok(self.knobs()?.priority())

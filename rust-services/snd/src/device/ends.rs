@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use agl_virtio_service::logging::set_subject;
+
 use super::DeviceError;
 use crate::backend::channels::Maps;
 use crate::backend::file::FileBackend;
@@ -49,7 +51,12 @@ pub(super) fn end_of(
     };
     let (formats, pacing) = (backend.formats(), backend.pacing());
     let name = format!("snd-{}", identity.index);
+    let subject = format!("stream {} ({})", identity.stream, identity.index);
     let prepare = Arc::clone(prepare);
+    let prepare: Prepare = Arc::new(move |thread: &str| {
+        set_subject(&subject);
+        prepare(thread);
+    });
     let end = match settings.direction {
         Direction::Output => {
             let output = output(backend, identity, Arc::clone(panel));

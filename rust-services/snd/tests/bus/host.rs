@@ -123,6 +123,38 @@ impl Host {
         self.stream(stream, "Position").try_into().unwrap()
     }
 
+    /// All that is told, of all parts of the device, until this property of this part has a value
+    /// that `is` the one: names and values, in their order.
+    pub(crate) fn told_until(
+        &mut self,
+        part: &str,
+        property: &str,
+        is: impl Fn(&Value<'_>) -> bool,
+    ) -> Vec<(String, Value<'static>)> {
+        let path = self.path_of(part);
+        let changes = self.changes.as_mut().unwrap();
+        self.runtime.block_on(async {
+            let mut told = Vec::new();
+            loop {
+                let message = tokio::time::timeout(PATIENCE, changes.next()).await;
+                let message =
+                    message.unwrap_or_else(|_| panic!("{property} of {path} was not told"));
+                let change = PropertiesChanged::from_message(message.unwrap().unwrap()).unwrap();
+                let header = change.message().header();
+                let here = header.path().is_some_and(|from| from.as_str() == path);
+                let arguments = change.args().unwrap();
+                let values = arguments.changed_properties();
+                told.extend(values.iter().map(|(name, value)| {
+                    let value = OwnedValue::try_from(value).unwrap();
+                    ((*name).to_owned(), value.into())
+                }));
+                if here && values.get(property).is_some_and(&is) {
+                    return told;
+                }
+            }
+        })
+    }
+
     /// Waits until a change of this property to a value that `is` the one is told.
     pub(crate) fn told(
         &mut self,

@@ -107,6 +107,32 @@ fn volume_and_mute_are_heard_and_told_to_the_guest_while_it_plays() {
 }
 
 #[test]
+fn each_write_is_told_once_and_one_that_changes_nothing_not_at_all() {
+    let card = Card::start(&[]);
+    let mut host = card.host();
+    let mut driver = card.driver();
+    for _ in 0..3 {
+        host.turn(MULTIMEDIA, "Mute", true);
+        host.turn(MULTIMEDIA, "Volume", 0.6);
+        host.turn(MULTIMEDIA, "Role", "Navigation");
+        host.set("jacks/0", JACK, "Connected", true).unwrap();
+    }
+    // The guest's own change is told after all that was to be told before.
+    let value = 40_u32.to_le_bytes();
+    assert_eq!(driver.ctl_write(VOLUME, &value).unwrap(), status::OK);
+    let told = host.told_until("streams/0", "Volume", |volume| *volume == Value::from(0.4));
+    let of = |property: &str| {
+        let of_it = told.iter().filter(|(name, _)| name == property);
+        of_it.map(|(_, value)| value.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(of("Mute"), [Value::from(true)]);
+    assert_eq!(of("Volume"), [Value::from(0.6), Value::from(0.4)]);
+    assert_eq!(of("Role"), [Value::from("Navigation")]);
+    assert_eq!(of("Priority"), [Value::from(20_u32)]);
+    assert_eq!(of("Connected"), [Value::from(true)]);
+}
+
+#[test]
 fn what_the_guest_turns_is_told_to_the_host() {
     let card = Card::start(&[]);
     let mut host = card.host();
@@ -185,7 +211,9 @@ fn ducking_is_heard_and_a_role_brings_its_priority_while_the_stream_plays() {
     host.told("streams/0", "Priority", |priority| {
         *priority == Value::from(15_u32)
     });
+    // One that was set by hand stays.
     host.turn(MULTIMEDIA, "Role", "Multimedia");
+    assert_eq!(host.stream(MULTIMEDIA, "Priority"), Value::from(15_u32));
     drop(player.stop());
     assert_eq!(levels(&card.played("Multimedia")), [SAMPLE, 10_024, SAMPLE]);
 }

@@ -59,10 +59,22 @@ fn wrong_values_and_types_are_refused_and_change_nothing_while_the_stream_plays(
             "write a number of decibels from -60.0 to 0.0",
         ),
         ("Source", "Microphone".into(), "an output has no sources"),
-        ("State", "idle".into(), "State"),
-        ("Xruns", 0_u64.into(), "Xruns"),
-        ("LatencyUsec", 0_u32.into(), "LatencyUsec"),
-        ("Loudness", 0.5.into(), "Loudness"),
+        (
+            "State",
+            "idle".into(),
+            "PropertyReadOnly: State can only be read",
+        ),
+        (
+            "Xruns",
+            0_u64.into(),
+            "PropertyReadOnly: Xruns can only be read",
+        ),
+        ("LatencyUsec", 1_u32.into(), "LatencyUsec can only be read"),
+        (
+            "Loudness",
+            0.5.into(),
+            "UnknownProperty: there is no property Loudness",
+        ),
     ];
     let knobs = [
         "Volume",

@@ -106,10 +106,16 @@ impl Pipeline {
             match message.view() {
                 gst::MessageView::Error(error) => {
                     let source = message.src().map(|source| source.name().to_string());
+                    let error = error.error();
+                    let remedy = if error.matches(gst::ResourceError::OpenWrite) {
+                        "; if it is a file that it writes, name its folder in paths"
+                    } else {
+                        ""
+                    };
                     return Err(self.lost(format!(
-                        "{}: {}",
+                        "{}: {}{remedy}",
                         source.unwrap_or_default(),
-                        error.error().message()
+                        error.message()
                     )));
                 }
                 gst::MessageView::Eos(_) => life = Life::Ended,

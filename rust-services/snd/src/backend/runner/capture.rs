@@ -35,6 +35,8 @@ struct Open {
     running: bool,
     /// Set while the server is lost.
     retry: Option<Retry>,
+    /// Set while a server that was lost is open again and has not shown yet that it works.
+    unproven: Option<Retry>,
 }
 
 impl Capture {
@@ -75,7 +77,10 @@ impl Capture {
         }
         match read_some(&mut *self.input, open, live) {
             Ok(0) => std::thread::park_timeout(LOOK),
-            Ok(_) => self.report.set_delay(self.input.delay(), monotonic()),
+            Ok(_) => {
+                self.prove();
+                self.report.set_delay(self.input.delay(), monotonic());
+            }
             Err(error) => self.fail(&error),
         }
     }
@@ -96,6 +101,7 @@ impl Capture {
                     piece,
                     running: false,
                     retry: None,
+                    unproven: None,
                 });
                 match self.input.open(&params, opening) {
                     Ok(()) => self.report.set_state(ServerState::Live),
@@ -130,15 +136,26 @@ impl Capture {
         let Some(open) = self.open.as_mut() else {
             return;
         };
-        open.retry = Some(match &open.retry {
+        let former = open.retry.take().or(open.unproven.take());
+        open.retry = Some(match former {
             Some(retry) => retry.later(),
             None => {
-                lost("the source of this stream's sound", error);
+                lost("the source of its sound", error);
                 Retry::soon()
             }
         });
         self.report.set_state(ServerState::Lost);
         self.input.close();
+    }
+
+    /// The server works.
+    fn prove(&mut self) {
+        if let Some(open) = self.open.as_mut() {
+            if open.unproven.take().is_some() {
+                self.report.set_state(ServerState::Live);
+                limited!(log::Level::Info, "the source of its sound is back");
+            }
+        }
     }
 
     fn try_again(&mut self) {
@@ -152,12 +169,11 @@ impl Capture {
             .and_then(|()| if running { self.input.start() } else { Ok(()) });
         match again {
             Ok(()) => {
-                open.retry = None;
-                self.report.set_state(ServerState::Live);
-                limited!(
-                    log::Level::Info,
-                    "the source of this stream's sound is back"
-                );
+                open.unproven = open.retry.take();
+                // Whether it works is known once it has given something.
+                if !running {
+                    self.report.set_state(ServerState::Live);
+                }
             }
             Err(error) => self.fail(&error),
         }

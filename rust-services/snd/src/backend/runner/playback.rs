@@ -33,6 +33,8 @@ struct Open {
     running: bool,
     /// Set while the server is lost.
     retry: Option<Retry>,
+    /// Set while a server that was lost is open again and has not shown yet that it works.
+    unproven: Option<Retry>,
 }
 
 impl Playback {
@@ -72,6 +74,7 @@ impl Playback {
             Ok(0) if open.running => std::thread::park_timeout(LOOK),
             Ok(0) => std::thread::park(),
             Ok(_) => {
+                self.prove();
                 self.report.set_delay(self.output.delay(), monotonic());
                 self.report.set_reserve(self.output.reserve());
             }
@@ -93,6 +96,7 @@ impl Playback {
                     pipe,
                     running: false,
                     retry: None,
+                    unproven: None,
                 });
                 match self.output.open(&params, opening) {
                     Ok(()) => self.report.set_state(ServerState::Live),
@@ -134,15 +138,26 @@ impl Playback {
         let Some(open) = self.open.as_mut() else {
             return;
         };
-        open.retry = Some(match &open.retry {
+        let former = open.retry.take().or(open.unproven.take());
+        open.retry = Some(match former {
             Some(retry) => retry.later(),
             None => {
-                lost("the place for this stream's sound", error);
+                lost("the place for its sound", error);
                 Retry::soon()
             }
         });
         self.report.set_state(ServerState::Lost);
         self.output.close();
+    }
+
+    /// The server works.
+    fn prove(&mut self) {
+        if let Some(open) = self.open.as_mut() {
+            if open.unproven.take().is_some() {
+                self.report.set_state(ServerState::Live);
+                limited!(log::Level::Info, "the place for its sound is back");
+            }
+        }
     }
 
     fn try_again(&mut self) {
@@ -167,12 +182,11 @@ impl Playback {
                     &open.params,
                     &self.report,
                 );
-                open.retry = None;
-                self.report.set_state(ServerState::Live);
-                limited!(
-                    log::Level::Info,
-                    "the place for this stream's sound is back"
-                );
+                open.unproven = open.retry.take();
+                // Whether it works is known once it has taken something.
+                if !running {
+                    self.report.set_state(ServerState::Live);
+                }
             }
             Err(error) => self.fail(&error),
         }
@@ -188,7 +202,7 @@ impl Playback {
             match write_some(&mut *self.output, open) {
                 Ok(0) if open.pipe.slots() == 0 => return,
                 Ok(0) => std::thread::park_timeout(Duration::from_millis(5)),
-                Ok(_) => {}
+                Ok(_) => self.prove(),
                 Err(error) => self.fail(&error),
             }
         }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::*;
 use crate::backend::pipe::ServerState;
@@ -116,11 +116,51 @@ fn a_lost_server_costs_what_is_played_meanwhile_and_is_found_again() {
     runner.push(&[1; 1920], &params());
     wait_until("discarded", || runner.report().discarded() == 480);
     server.gone.store(false, Ordering::SeqCst);
-    wait_until("back", || runner.report().state() == ServerState::Live);
-    runner.push(&[2; 1920], &params());
-    wait_until("heard", || server.heard.lock().unwrap().len() == 1920);
-    assert!(server.heard.lock().unwrap().iter().all(|byte| *byte == 2));
-    assert!(runner.delay(monotonic(), &params()) <= 96);
+    wait_until("back", || {
+        if runner.delay(monotonic(), &params()) == 0 {
+            runner.push(&[2; 1920], &params());
+        }
+        runner.report().state() == ServerState::Live
+    });
+    wait_until("heard", || runner.delay(monotonic(), &params()) <= 96);
+    let heard = server.heard.lock().unwrap();
+    assert!(!heard.is_empty() && heard.iter().all(|byte| *byte == 2));
+}
+
+#[test]
+fn a_place_that_opens_and_takes_nothing_is_not_back() {
+    /// Counts how often it was opened, and refuses every byte.
+    #[derive(Clone, Default)]
+    struct Refuses(Arc<AtomicUsize>);
+    impl Output for Refuses {
+        fn open(&mut self, _: &Params, _: Opening) -> Result<(), BackendError> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        }
+        fn write(&mut self, _: &[u8]) -> Result<usize, BackendError> {
+            Err(BackendError::Device {
+                device: "test".into(),
+                reason: "full".into(),
+            })
+        }
+        fn close(&mut self) {}
+    }
+    let place = Refuses::default();
+    let output = Box::new(place.clone());
+    let mut runner = OutputRunner::spawn("test", output, Pacing::Clock, Arc::new(|_| {})).unwrap();
+    runner.open(&params(), Opening::Prepared);
+    runner.start();
+    wait_until("lost", || {
+        runner.push(&[1; 1920], &params());
+        runner.report().state() == ServerState::Lost
+    });
+    let mut seen = Vec::new();
+    wait_until("tried again", || {
+        runner.push(&[1; 1920], &params());
+        seen.push(runner.report().state());
+        place.0.load(Ordering::SeqCst) >= 4
+    });
+    assert!(seen.iter().all(|state| *state == ServerState::Lost));
 }
 
 #[test]
