@@ -21,7 +21,7 @@ TEMPLATE = Path(__file__).resolve().parent / "cluster.toml"
 # Each device, its service, and what the bench's QEMU attaches it as.
 DEVICES = {
     "cabin": ("snd", "snd"), "platform": ("scmi", "scmi"), "chassis": ("can", "can"), "vault": ("rpmb", "rpmb"),
-    "decoder": ("video", "video-decoder"), "camera": ("media", "media"),
+    "decoder": ("video", "video-decoder"), "encoder": ("video", "video-encoder"), "camera": ("media", "media"),
 }
 
 
@@ -55,7 +55,9 @@ class Cluster:
         self.files |= self.tool(say)
         say("clips, and their frames by the host's software decoders")
         self.clips: dict[str, Clip] = clips.make(work, codec.CLIPS)
-        self.files |= codec.files(self.clips)
+        # detail everywhere, and it moves: an encoder has to work for it
+        self.raw = clips.raw(work / "raw", codec.RAW, "zone-plate kx2=20 ky2=20 kt=3")
+        self.files |= codec.files(self.clips, self.raw)
         self.tree = scmi.device_tree(work, folder / "agl-virtio-scmi", "", "--config", self.config, "--agent", "cluster")
 
     def tool(self, say: Callable[[str], None]) -> dict[str, Path]:
@@ -79,6 +81,6 @@ class Cluster:
                          "--config", self.config, "--device", device, "--bus", bus.address]
                 stack.enter_context(Service(words, socket, self.out / f"{device}.log"))
                 vhost.append((kind, socket))
-            guest = Guest(vhost=vhost, devices=["-dtb", str(self.tree), *self.disk], files=self.files, memory=512,
+            guest = Guest(vhost=vhost, devices=["-dtb", str(self.tree), *self.disk], files=self.files, memory=512, limit=1800,
                           log=self.out / "guest-kernel.log", append=PATIENT)
             yield stack.enter_context(guest)

@@ -131,6 +131,13 @@ class Video(unittest.TestCase):
         self.assertFalse(codec.compared(["a", "b", "c"], ["a", "b"])[0])
         self.assertFalse(codec.compared([], [])[0])
 
+    def test_what_was_encoded_must_be_all_there_and_near_to_what_it_was(self) -> None:
+        wanted = random.Random("demo").randbytes(3000)
+        near, far = bytes(value ^ 1 for value in wanted), bytes(value ^ 64 for value in wanted)
+        self.assertEqual(codec.judged(60_000, near, wanted), (True, "30 frames, 48.1 dB as the host decodes them, 400 kbit/s"))
+        self.assertFalse(codec.judged(60_000, far, wanted)[0])
+        self.assertEqual(codec.judged(60_000, near[:-1], wanted), (False, "2999 bytes of pictures, 3000 wanted"))
+
     def test_a_camera_must_be_right_to_the_byte_and_in_order(self) -> None:
         shape = Shape("NV12", 320, 240)
         frames = [picture(shape, number, Look()) for number in (7, 8)]

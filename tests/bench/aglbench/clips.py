@@ -80,6 +80,13 @@ def raw(path: Path, part: Part, pattern: str) -> Path:
     return path
 
 
+def decoded(coded: Path, codec: str) -> bytes:
+    """Pictures in a file of H.264 or HEVC, by the host's software decoder: I420 in GStreamer's own arrangement."""
+    out = coded.with_suffix(".i420")
+    _launch(f"filesrc location={coded} ! {codec}parse ! {DECODERS[codec]} ! videoconvert ! video/x-raw,format=I420 ! filesink location={out}")
+    return out.read_bytes()
+
+
 def _launch(pipeline: str) -> None:
     run("nice", "gst-launch-1.0", "-q", "-e", *pipeline.split())
 

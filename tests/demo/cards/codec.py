@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Video: a clip is decoded in the guest, by the host's codec, and each frame compared with the host's own decoder."""
+"""Video: clips are decoded in the guest, by the host's codecs, and each frame compared with the host's own decoder; pictures
+are encoded, and what the host decodes of that is compared with what they were."""
 
 import re
+from pathlib import Path
 
 from aglbench import clips
 from aglbench.clips import Clip, Part, Recipe
@@ -9,11 +11,16 @@ from pictures import dimensions, png
 from stage import Card, Seen, Stage
 
 CLIPS = [Recipe("h264", "h264", [Part(320, 240)]), Recipe("h265", "h265", [Part(320, 240)])]
+# What is encoded, and how far from it the result may be.
+RAW = Part(320, 240)
+BITRATE = 400_000
+LEAST_DB = 30
 # Where the guest's programs find them.
 FOLDER = "clips"
 # This one is shown.
 FRAME = 17
 PICTURE = "6-decoded.png"
+ENCODED = "8-encoded.h264"
 
 
 def compared(found: list[str], wanted: list[str]) -> Seen:
@@ -24,23 +31,34 @@ def compared(found: list[str], wanted: list[str]) -> Seen:
     return False, f"{len(found)} frames of {len(wanted)}, {same} of them the same"
 
 
+def judged(coded: int, pictures: bytes, wanted: bytes) -> Seen:
+    """So many bytes of a coded stream, by the pictures that the host decodes of it and those that went in."""
+    if len(pictures) != len(wanted):
+        return False, f"{len(pictures)} bytes of pictures, {len(wanted)} wanted"
+    quality = clips.psnr(pictures, wanted)
+    rate = coded * 8 * clips.RATE / RAW.frames
+    return quality > LEAST_DB, f"{RAW.frames} frames, {quality:.1f} dB as the host decodes them, {rate / 1000:.0f} kbit/s"
+
+
 class Codec(Card):
-    """The decoder."""
+    """The decoder and the encoder."""
 
     kind = "video"
 
-    def __init__(self, stage: Stage, made: dict[str, Clip]):
+    def __init__(self, stage: Stage, made: dict[str, Clip], raw: Path):
         super().__init__(stage)
-        self.device = stage.proxy("decoder")
         self.clips = made
+        self.raw = raw
 
-    def sees_the_decoder(self) -> Seen:
+    def sees_the_codecs(self) -> Seen:
         # a busy machine must not make the driver give up on a device that is merely slow
         self.guest.run("modprobe videobuf2-dma-sg; modprobe videobuf2-v4l2; insmod /virtio_video.ko timeout_ms=60000")
-        node = self.guest.run("basename $(dirname $(grep -l virtio-video-decoder /sys/class/video4linux/*/name))").text.strip()
-        text = self.guest.run(f"media v4l2-ctl -d /dev/{node} --list-formats-out").text
-        formats = re.findall(r"'(\w{4})'", text)
-        return {"H264", "HEVC"} <= set(formats), f"/dev/{node}: {' '.join(formats) or text}"
+        found = {}
+        for function, option in (("decoder", "--list-formats-out"), ("encoder", "--list-formats")):
+            node = self.guest.run(f"basename $(dirname $(grep -l virtio-video-{function} /sys/class/video4linux/*/name))").text.strip()
+            found[function] = re.findall(r"'(\w{4})'", self.guest.run(f"media v4l2-ctl -d /dev/{node} {option}").text)
+        holds = all({"H264", "HEVC"} <= set(formats) for formats in found.values())
+        return holds, "; ".join(f"{function}: {' '.join(formats)}" for function, formats in found.items())
 
     def decoded(self, name: str) -> tuple[bytes, Seen]:
         """What GStreamer makes of a clip in the guest."""
@@ -63,13 +81,26 @@ class Codec(Card):
         seen = self.decoded("h265")[1]
         return seen[0], f"v4l2h265dec: {seen[1]}"
 
+    def encodes_h264(self) -> Seen:
+        self.guest.run(f"media gst-launch-1.0 -q filesrc location=/guest/{FOLDER}/raw ! "
+                       f"rawvideoparse format=i420 width={RAW.width} height={RAW.height} framerate={clips.RATE}/1 ! "
+                       f"v4l2h264enc extra-controls=controls,video_bitrate={BITRATE} ! 'video/x-h264,profile=main,level=(string)4' ! "
+                       "filesink location=/tmp/encoded", timeout=120)
+        coded = self.stage.out / ENCODED
+        coded.write_bytes(self.stage.fetch("/tmp/encoded"))
+        pictures = clips.decoded(coded, "h264")
+        coded.with_suffix(".i420").unlink()
+        holds, saw = judged(coded.stat().st_size, pictures, self.raw.read_bytes())
+        return holds, f"v4l2h264enc: {saw}; {ENCODED}"
+
     steps = (
-        ("the guest sees the decoder", sees_the_decoder),
+        ("the guest sees decoder and encoder", sees_the_codecs),
         ("a clip in H.264 is decoded", decodes_h264),
         ("a clip in HEVC is decoded", decodes_hevc),
+        ("pictures are encoded", encodes_h264),
     )
 
 
-def files(made: dict[str, Clip]) -> dict[str, bytes]:
-    """The clips, for the guest."""
-    return {f"{FOLDER}/{clip.name}.{clip.suffix}": clip.elementary for clip in made.values()}
+def files(made: dict[str, Clip], raw: Path) -> dict[str, bytes | Path]:
+    """The clips and the pictures, for the guest."""
+    return {f"{FOLDER}/raw": raw, **{f"{FOLDER}/{clip.name}.{clip.suffix}": clip.elementary for clip in made.values()}}
