@@ -99,6 +99,7 @@ fn volume_and_mute_are_heard_and_told_to_the_guest_while_it_plays() {
     let mut driver = player.stop();
     assert_eq!(driver.ctl_read(VOLUME, 4).unwrap(), [100, 0, 0, 0]);
 
+    card.says("guest/snd: stream Multimedia (0): plays into ");
     let heard = levels(&card.played("Multimedia"));
     assert!(
         heard.starts_with(&[SAMPLE, SAMPLE / 10, 0]) && heard.last() == Some(&SAMPLE),

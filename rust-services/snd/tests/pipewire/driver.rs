@@ -46,6 +46,9 @@ pub(crate) struct Driver {
     client: SndClient,
     streams: [Supply; 3],
     recorded: Vec<u8>,
+    /// What the service said after each buffer of music of what the host had still to play, in
+    /// bytes.
+    latencies: Vec<u32>,
     // Killed last.
     _service: ServiceUnderTest,
 }
@@ -79,6 +82,7 @@ impl Driver {
             client,
             streams: [Supply::default(); 3],
             recorded: Vec::new(),
+            latencies: Vec::new(),
             _service: service,
         }
     }
@@ -186,12 +190,20 @@ impl Driver {
         assert_eq!(transfer.status, status::OK);
         let stream = transfer.stream as usize;
         self.streams[stream].played += PERIOD;
+        if stream == MUSIC {
+            self.latencies.push(transfer.latency_bytes);
+        }
         if self.streams[stream].running {
             self.send(stream);
             self.client
                 .kick(if stream == MICROPHONE { RX } else { TX })
                 .unwrap();
         }
+    }
+
+    /// What the host had still to play after each buffer of music, in frames.
+    pub(crate) fn latencies(&self) -> impl Iterator<Item = u32> {
+        self.latencies.iter().map(|bytes| bytes / 4)
     }
 
     /// What was recorded, as 16-bit samples.
