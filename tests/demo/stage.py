@@ -11,7 +11,7 @@ from aglbench.checks import Skipped
 from aglbench.guest import Guest
 from report import Row, Verdict
 
-TRIES = 3
+TRIES = 5
 # Whether it holds, and what was seen.
 Seen = tuple[bool, str]
 
