@@ -935,6 +935,29 @@ fn what_was_taken_away_stays_away_when_the_service_dies() {
 }
 
 #[test]
+fn what_is_not_advertised_as_asynchronous_is_not_taken_so() {
+    let mut test = PlatformUnderTest::built_in();
+    // vdd-io settles at once, vdd-core does not; the cap of "soc" holds at once.
+    let refused = code(Status::NotSupported);
+    assert_eq!(test.ask(0x17, 7, &[0, 1, 3_300_000]).0, refused);
+    assert_eq!(test.ask(0x17, 7, &[1, 1, 712_500]).0, OK);
+    assert_eq!(test.ask(0x18, 5, &[0, 2, 5_000_000]).0, refused);
+}
+
+#[test]
+fn a_request_of_the_host_that_finds_no_room_is_not_said_to_be_heard() {
+    use agl_virtio_scmi::platform::SystemState;
+    let mut test = PlatformUnderTest::built_in();
+    assert_eq!(test.ask(0x12, 5, &[1]).0, OK);
+    let mut ask = || {
+        test.platform
+            .ask_system(AgentId::new(0), SystemState::Shutdown, true, 0)
+    };
+    assert!((0..256).all(|_| ask()));
+    assert!(!ask());
+}
+
+#[test]
 fn what_agents_want_outlives_the_platform() {
     let mut test = PlatformUnderTest::two_agents();
     for (protocol, message, words) in [
