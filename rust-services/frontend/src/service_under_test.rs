@@ -376,22 +376,35 @@ pub fn descendants(pid: u32) -> Vec<u32> {
     let mut found: Vec<u32> = Vec::new();
     let mut todo = vec![pid];
     while let Some(parent) = todo.pop() {
-        let Ok(tasks) = fs::read_dir(format!("/proc/{parent}/task")) else {
-            continue;
-        };
-        let children = tasks
-            .flatten()
-            .filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
-        for child in children.flat_map(|line| {
-            line.split_whitespace()
-                .filter_map(|word| word.parse().ok())
-                .collect::<Vec<u32>>()
-        }) {
-            found.push(child);
-            todo.push(child);
-        }
+        let children = children(parent);
+        found.extend(&children);
+        todo.extend(children);
     }
     found
+}
+
+/// The processes that another one has started. Not every kernel lists them; each says its parent.
+fn children(parent: u32) -> Vec<u32> {
+    if let Ok(tasks) = fs::read_dir(format!("/proc/{parent}/task")) {
+        let lists: Vec<_> = tasks
+            .flatten()
+            .filter_map(|task| fs::read_to_string(task.path().join("children")).ok())
+            .collect();
+        if !lists.is_empty() {
+            let words = lists.iter().flat_map(|list| list.split_whitespace());
+            return words.filter_map(|word| word.parse().ok()).collect();
+        }
+    }
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let parent = parent.to_string();
+    pids.filter(|pid: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // After the name, in which anything may stand, come the state and the parent.
+        let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+        fields.split_whitespace().nth(1) == Some(&parent)
+    })
+    .collect()
 }
 
 fn signal(pid: u32, number: Signal) -> Result<()> {

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use frontend::clients::can::CanClient;
+use frontend::service_under_test::descendants;
 use frontend::{Deadline, Error};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -84,7 +85,7 @@ impl Subject {
     /// End the service and wait: a tool above it ends with it, and then writes what it counted.
     pub(crate) fn end(mut self) -> Result<(), Error> {
         let own = self.0.id();
-        let pid = child_of(own)?.unwrap_or(own);
+        let pid = descendants(own).first().copied().unwrap_or(own);
         let target = i32::try_from(pid).ok().and_then(Pid::from_raw);
         let target = target.ok_or_else(|| Error::Service("it has no number".into()))?;
         kill_process(target, Signal::TERM).map_err(|error| io("end a service")(error.into()))?;
@@ -106,17 +107,6 @@ fn stat(pid: u32) -> Result<Vec<u64>, Error> {
     let fields = text.rsplit_once(')').map_or("", |(_, rest)| rest);
     let number = |field: &str| field.parse().unwrap_or(0);
     Ok(fields.split_whitespace().map(number).collect())
-}
-
-/// The process that another one has started, where it has: not every kernel lists them.
-fn child_of(parent: u32) -> Result<Option<u32>, Error> {
-    let entries = std::fs::read_dir("/proc").map_err(io("look for a process"))?;
-    let pids = entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    // One that has ended since is nobody's. The parent is the 2nd after the name.
-    let is_child = |pid: &u32| stat(*pid).is_ok_and(|of| of.get(1) == Some(&parent.into()));
-    Ok(pids.into_iter().find(is_child))
 }
 
 pub(crate) fn io(what: &'static str) -> impl FnOnce(std::io::Error) -> Error {
