@@ -30,7 +30,7 @@ use program::Program;
 
 /// Programs of the host at most on all buses.
 const MOST_PROGRAMS: usize = 64;
-/// How soon to try again what an interface had no room for.
+/// How soon to try again what an interface had no room for, and to hear what it has more to say.
 const RETRY: Duration = Duration::from_millis(1);
 
 const WAKE: u64 = 0;
@@ -85,7 +85,8 @@ impl Hub {
             hub.watch(listener, place)?;
         }
         for (place, line) in (INTERFACES..).zip(hub.shared.lines().iter()) {
-            hub.watch_both(line, place)?;
+            // Not for when there is room: that would be after each frame, whoever has written it.
+            hub.watch(line, place)?;
         }
         for (place, interface) in (NEWS..).zip(&hub.interfaces) {
             hub.watch(interface.news(), place)?;
