@@ -32,6 +32,11 @@ impl Config {
         fixed
     }
 
+    /// Whether guests that were started with this configuration can go on with another one.
+    pub(crate) fn is_same_to_guests(&self, new: &Self) -> bool {
+        self.fixed() == new.fixed() && same_to_agents(&self.build(), &new.build()).is_ok()
+    }
+
     /// Lets the agents of a running platform do what another configuration says from now on. What
     /// they want already stays until they want something else.
     ///
@@ -42,15 +47,7 @@ impl Config {
             return Err(ReloadError::Platform);
         }
         let next = new.build();
-        for (place, (old, new)) in platform.agents.iter().zip(&next.agents).enumerate() {
-            let appears = (old.system == SystemRight::None) != (new.system == SystemRight::None);
-            let same = platform
-                .policy
-                .sees_as_in(&next.policy, AgentId::new(place));
-            if appears || !same {
-                return Err(ReloadError::Visibility(old.name.clone()));
-            }
-        }
+        same_to_agents(platform, &next)?;
         platform.adopt(&next.policy);
         for (old, new) in platform.agents.iter_mut().zip(next.agents) {
             old.trusted = new.trusted;
@@ -60,6 +57,20 @@ impl Config {
         *self = new;
         Ok(())
     }
+}
+
+/// Whether agents see the same as before.
+fn same_to_agents(platform: &Platform, next: &Platform) -> Result<(), ReloadError> {
+    for (place, (old, new)) in platform.agents.iter().zip(&next.agents).enumerate() {
+        let appears = (old.system == SystemRight::None) != (new.system == SystemRight::None);
+        let same = platform
+            .policy
+            .sees_as_in(&next.policy, AgentId::new(place));
+        if appears || !same {
+            return Err(ReloadError::Visibility(old.name.clone()));
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -81,6 +92,7 @@ mod tests {
         let agent = AgentId::new(0);
         platform.switch_clock(agent, 0, true).unwrap();
         let new = config("rate_limit = 7\naccess = { \"clock:a\" = \"read\" }");
+        assert!(running.is_same_to_guests(&new));
         running.reload(new.clone(), &mut platform).unwrap();
         assert!(platform.switch_clock(agent, 0, false).is_err());
         assert!(platform.switch_clock(agent, 1, true).is_ok());
@@ -115,6 +127,7 @@ mod tests {
             (config(hidden), visibility.clone()),
             (config("system_power = \"none\""), visibility),
         ] {
+            assert!(!running.is_same_to_guests(&new), "{error:?}");
             assert_eq!(running.reload(new, &mut platform), error);
             assert_eq!(running, config(""));
         }

@@ -123,6 +123,10 @@ impl Daemon for Scmi {
         }
     }
 
+    fn is_same_device(old: &Config, new: &Config) -> bool {
+        old.is_same_to_guests(new)
+    }
+
     fn serve(service: Service<Config>, config: Config) -> Result<(), ScmiError> {
         let platform = config.build();
         let bindings = Bindings::of(&platform);
