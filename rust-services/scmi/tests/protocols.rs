@@ -547,7 +547,17 @@ fn sensors_read_report_and_trip() {
         let event = test.event(FIRST).unwrap();
         assert_eq!(word(&event, 0), 3 << 8 | 0x15 << 10 | 1);
         assert_eq!((word(&event, 1), word(&event, 2), event.len()), (0, 0, 28));
+        let nanos = u64::from(word(&event, 5)) | u64::from(word(&event, 6)) << 32;
+        assert_eq!(u128::from(nanos), due.as_nanos());
     }
+    // Without the time, where the agent does not want it: in reports as in readings.
+    assert_eq!(test.ask(0x15, 0xa, &[0, 500 << 16 | 0x1d << 11 | 1]).0, OK);
+    let due = test.platform.next_deadline().unwrap();
+    test.platform.advance(due);
+    let event = test.event(FIRST).unwrap();
+    assert_eq!((word(&event, 5), word(&event, 6)), (0, 0));
+    assert_eq!(word(&test.ask(0x15, 6, &[0, 0]).1, 2), 0);
+    assert_eq!(test.ask(0x15, 0xa, &[0, 500 << 16 | 0x1d << 11 | 3]).0, OK);
     assert_eq!(test.ask(0x15, 0xb, &[0, 0]).0, OK);
     assert_eq!(test.platform.next_deadline(), None);
     // A trip point at 80 degrees, both ways.

@@ -37,7 +37,7 @@ pub use powercap::{Powercap, PowercapSpec};
 pub use reset::{Reset, ResetSpec};
 pub use sensor::{
     Axis, AxisSpec, Interval, MOST_AXES, Sensor, SensorConfig, SensorSpec, Trip, TripMode,
-    timestamp, unit_code,
+    unit_code,
 };
 pub use system::{SystemRequest, SystemRight, SystemState};
 pub use time::{Clocked, Later};

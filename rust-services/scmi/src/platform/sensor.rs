@@ -306,6 +306,17 @@ impl Sensor {
         self.axes.iter().any(|axis| axis.file.is_some())
     }
 
+    /// The time that a reading carries for an agent, in nanoseconds; 0 where the sensor has none
+    /// or the agent wants none.
+    #[must_use]
+    pub fn stamp(&self, agent: AgentId, now: Duration) -> u64 {
+        if self.spec.timestamps && self.config(agent).timestamps {
+            u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
+        } else {
+            0
+        }
+    }
+
     /// What an agent has configured, or what holds without.
     #[must_use]
     pub fn config(&self, agent: AgentId) -> SensorConfig {
@@ -582,7 +593,6 @@ impl Platform {
             return;
         };
         let before = of.last.replace(first);
-        let stamped = of.spec.timestamps;
         let tripped: Vec<(AgentId, u32)> = of
             .trips
             .iter()
@@ -605,15 +615,21 @@ impl Platform {
                 self.post(agent, Event::notification(0x15, 0, &[0, number, what]));
             }
         }
-        let nanos = timestamp(now, stamped);
-        self.notify(due, Kind::Sensor, sensor, |number| {
+        for agent in (0..self.agents.len()).map(AgentId::new) {
+            let told = (due & agent.bit() != 0)
+                .then(|| self.number_to_tell(agent, Kind::Sensor, sensor))
+                .flatten();
+            let (Some(number), Some(of)) = (told, self.sensors.get(sensor)) else {
+                continue;
+            };
+            let nanos = of.stamp(agent, now);
             let mut event = Event::notification(0x15, 1, &[0, number]);
             for value in &read {
                 event.put(&value.to_le_bytes());
                 event.put(&nanos.to_le_bytes());
             }
-            event
-        });
+            self.post(agent, event);
+        }
     }
 
     /// The back end has read a sensor.
@@ -624,12 +640,9 @@ impl Platform {
         ticket: Option<Ticket>,
         now: Duration,
     ) {
-        let stamped = self
-            .sensors
-            .get(sensor)
-            .is_some_and(|of| of.spec.timestamps);
         if let Some(ticket) = ticket {
-            let nanos = timestamp(now, stamped);
+            let of = self.sensors.get(sensor);
+            let nanos = of.map_or(0, |of| of.stamp(ticket.agent, now));
             let mut payload = Vec::new();
             for value in values.unwrap_or_default() {
                 payload.extend_from_slice(&value.to_le_bytes());
@@ -667,7 +680,7 @@ impl Platform {
             Ok(values) => {
                 let mut event = Event::delayed(header, Ok(()));
                 event.put(&number.to_le_bytes());
-                let nanos = timestamp(now, of.spec.timestamps);
+                let nanos = of.stamp(agent, now);
                 for value in values {
                     event.put(&value.to_le_bytes());
                     event.put(&nanos.to_le_bytes());
@@ -691,16 +704,6 @@ impl Platform {
                 of.last = None;
             }
         }
-    }
-}
-
-/// Nanoseconds on the wire, 0 without time stamps.
-#[must_use]
-pub fn timestamp(now: Duration, stamped: bool) -> u64 {
-    if stamped {
-        u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
-    } else {
-        0
     }
 }
 

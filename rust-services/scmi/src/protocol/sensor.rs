@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::platform::{
-    Clocked, Interval, Kind, Later, MAX_ASYNC, Sensor, SensorConfig, Trip, TripMode, timestamp,
+    Clocked, Interval, Kind, Later, MAX_ASYNC, Sensor, SensorConfig, Trip, TripMode,
 };
 use crate::protocol::{Call, Outcome, Protocol, always, events, flag, long_name, page, small};
 use crate::wire::{Reply, Request, Status, is_long};
@@ -329,19 +329,13 @@ fn read(call: &mut Call<'_>, request: Request<'_>, reply: &mut Reply) -> Result<
         return Ok(Outcome::Held(call.platform.measure(call.from, index)));
     }
     let now = (call.now)();
-    let nanos = timestamp(now, of_config(call, index));
     let of = call.platform.sensors.get(index).ok_or(Status::NotFound)?;
+    let nanos = of.stamp(call.from, now);
     for value in of.values(now)? {
         reply.i64(value);
         reply.u64(nanos);
     }
     Ok(Outcome::Done)
-}
-
-/// Whether the agent's readings carry the time.
-fn of_config(call: &Call<'_>, index: usize) -> bool {
-    let of = call.platform.sensors.get(index);
-    of.is_some_and(|of| of.spec.timestamps && of.config(call.from).timestamps)
 }
 
 fn set_config(call: &mut Call<'_>, request: Request<'_>) -> Result<(), Status> {
