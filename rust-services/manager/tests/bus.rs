@@ -268,7 +268,7 @@ fn all_objects_are_told_while_guests_come_and_go() {
             }
             Ok(answers)
         });
-        for _ in 0..20 {
+        for _ in 0..10 {
             let define = format!("{MANAGER}.Define");
             let output = scene.call(own(), ROOT, &define, &["string:passing", &text]);
             assert!(output.status.success(), "{}", said(&output));

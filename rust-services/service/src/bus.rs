@@ -18,6 +18,7 @@ pub(crate) use device::DeviceObject;
 pub use device::{DEVICE_INTERFACE, DeviceChange, DeviceInfo, DeviceState, QueueStatistics};
 pub use names::{Place, ROOT, guest_path};
 pub use registry::PropertyChange;
+pub use told::is_shown;
 pub use value::typed;
 
 /// The D-Bus library, for devices that define interfaces of their own.

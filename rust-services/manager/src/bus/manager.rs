@@ -3,7 +3,7 @@
 
 use super::{GuestObject, failed, registry};
 use crate::registry::{Registry, RegistryError};
-use agl_virtio_service::bus::{guest_path, may_change};
+use agl_virtio_service::bus::{guest_path, is_shown, may_change};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use zbus::fdo;
@@ -45,7 +45,7 @@ async fn objects_are_there(server: &zbus::ObjectServer, registry: &Registry) {
             let Ok(path) = path_of(name) else {
                 break;
             };
-            if server.interface::<_, GuestObject>(path).await.is_ok() {
+            if is_shown::<GuestObject>(server, &path).await {
                 break;
             }
             tokio::time::sleep(LOOK).await;

@@ -239,6 +239,8 @@ impl Actor {
             }
         };
         self.save();
+        // Whoever has the answer finds what it says.
+        self.status.send_replace(Arc::new(self.current()));
         // Whoever asked may have left meanwhile.
         let _ = reply.send(result);
     }

@@ -203,11 +203,13 @@ async fn reconcile(
 ) -> zbus::Result<()> {
     let wanted = registry.objects();
     let server = connection.object_server();
-    let gone: Vec<Key> = present
+    let mut gone: Vec<Key> = present
         .iter()
         .filter(|(key, object)| !wanted.get(key).is_some_and(|new| Arc::ptr_eq(new, object)))
         .map(|(key, _)| key.clone())
         .collect();
+    // The library takes with an object all that is below it, and would not find that any more.
+    gone.sort_by(|a, b| b.0.cmp(&a.0));
     for key in gone {
         if let Some(object) = present.remove(&key) {
             object.unregister(server, &key.0).await?;

@@ -25,6 +25,14 @@ pub(super) struct Told<I> {
     values: Mutex<HashMap<String, OwnedValue>>,
 }
 
+/// Whether an object with this interface is at this path, for whoever is to wait until it is.
+pub async fn is_shown<I: Interface>(
+    server: &ObjectServer,
+    path: &zbus::zvariant::OwnedObjectPath,
+) -> bool {
+    server.interface::<_, Told<I>>(path).await.is_ok()
+}
+
 impl<I: Interface> Told<I> {
     pub(super) fn new(interface: I) -> Self {
         Self {
