@@ -12,6 +12,8 @@
     reason = "in a test, a panic is the verdict"
 )]
 
+mod support;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -21,10 +23,28 @@ use frontend::Deadline;
 use frontend::clients::rpmb::{FRAME_SIZE, REQUESTS, RpmbClient};
 use frontend::hostile::{Attack, Request, endure};
 use frontend::ring::{Indirect, RingOptions};
-use frontend::service_under_test::{Launch, ServiceUnderTest};
-use zerocopy::{FromBytes, IntoBytes};
+use frontend::service_under_test::Launch;
+use support::{bytes, client, one, send};
+use zerocopy::FromBytes;
 
 const KEY: [u8; 32] = [0x42; 32];
+
+fn program(client: &mut RpmbClient) -> u16 {
+    support::program(client, KEY)
+}
+
+/// A signed write of one block and the wish for its result.
+fn write(counter: u32, address: u16, data: [u8; 256]) -> [Frame; 2] {
+    support::write(&Key::new(KEY), counter, address, data)
+}
+
+fn counter(client: &mut RpmbClient) -> u32 {
+    support::counter(client, &Key::new(KEY))
+}
+
+fn read(client: &mut RpmbClient, address: u16, count: u16) -> Vec<Frame> {
+    support::read(client, &Key::new(KEY), address, count)
+}
 
 fn launch(directory: &Path) -> Launch {
     Launch::new(
@@ -52,62 +72,6 @@ fn keeper() -> PathBuf {
         );
     }
     keeper
-}
-
-fn client(service: &ServiceUnderTest) -> RpmbClient {
-    let stream = service.connect(Deadline::patient()).unwrap();
-    RpmbClient::start(stream, &RpmbClient::options()).unwrap()
-}
-
-fn one(kind: RequestType) -> Frame {
-    let mut frame = Frame::of(kind.code());
-    frame.block_count.set(1);
-    frame
-}
-
-fn bytes(frame: &Frame) -> [u8; 512] {
-    frame.as_bytes().try_into().unwrap()
-}
-
-fn send(client: &mut RpmbClient, frames: &[Frame], answers: usize) -> Vec<Frame> {
-    let frames: Vec<_> = frames.iter().map(bytes).collect();
-    let answer = client.exchange(&frames, answers).unwrap();
-    answer
-        .iter()
-        .map(|frame| Frame::read_from_bytes(frame).unwrap())
-        .collect()
-}
-
-fn program(client: &mut RpmbClient) -> u16 {
-    let mut frame = one(RequestType::ProgramKey);
-    frame.key_mac = KEY;
-    let answer = send(client, &[frame, one(RequestType::ResultRead)], 1);
-    answer[0].result.get()
-}
-
-/// A signed write of one block and the wish for its result.
-fn write(counter: u32, address: u16, data: [u8; 256]) -> [Frame; 2] {
-    let mut frame = one(RequestType::DataWrite);
-    frame.data = data;
-    frame.address.set(address);
-    frame.write_counter.set(counter);
-    frame.key_mac = Key::new(KEY).sign([&frame]);
-    [frame, one(RequestType::ResultRead)]
-}
-
-fn counter(client: &mut RpmbClient) -> u32 {
-    let answer = send(client, &[one(RequestType::GetWriteCounter)], 1);
-    assert!(Key::new(KEY).verifies(&answer));
-    answer[0].write_counter.get()
-}
-
-fn read(client: &mut RpmbClient, address: u16, count: u16) -> Vec<Frame> {
-    let mut frame = one(RequestType::DataRead);
-    frame.address.set(address);
-    frame.block_count.set(count);
-    let answer = send(client, &[frame], count.into());
-    assert!(Key::new(KEY).verifies(&answer));
-    answer
 }
 
 #[test]
