@@ -221,6 +221,20 @@ impl Config {
     }
 }
 
+impl Config {
+    /// Whether running guests find their controllers in those of `other`: each its own, at its place.
+    /// Buses and what a guest may do there can change.
+    pub(crate) fn is_same_device(&self, other: &Self) -> bool {
+        let seats = |of: &Self| -> Vec<_> {
+            let controllers = of.controllers.iter();
+            controllers
+                .map(|one| (one.name.clone(), one.socket.clone()))
+                .collect()
+        };
+        seats(self) == seats(other)
+    }
+}
+
 impl Validate for Config {
     fn validate(&self, problems: &mut Problems) {
         problems.range("buses", &self.buses.len(), 1..=MOST);
@@ -333,5 +347,31 @@ impl Validate for ControllerConfig {
                 1..=100_000,
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_running_guest_may_have_another_bus_but_not_another_place() {
+        let config = Config::default();
+        let buses = vec![BusConfig {
+            bitrate: 125_000,
+            ..BusConfig::default()
+        }];
+        assert!(config.is_same_device(&Config {
+            buses,
+            ..Config::default()
+        }));
+        let controllers = vec![ControllerConfig {
+            name: "cluster".into(),
+            ..ControllerConfig::default()
+        }];
+        assert!(!config.is_same_device(&Config {
+            controllers,
+            ..Config::default()
+        }));
     }
 }

@@ -148,6 +148,10 @@ impl Daemon for Can {
         }
     }
 
+    fn is_same_device(old: &Config, new: &Config) -> bool {
+        old.is_same_device(new)
+    }
+
     fn sandbox(config: &Config, policy: &mut Policy) {
         policy.backend_threads();
         // A guest's thread hears what its own frame has become.

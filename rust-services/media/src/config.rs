@@ -96,6 +96,22 @@ impl Config {
     }
 }
 
+impl Config {
+    /// Whether a running guest finds its camera in that of `other`: what its programs were told once.
+    /// Where the pictures come from may change.
+    pub(crate) fn is_same_device(&self, other: &Self) -> bool {
+        let told = |of: &Self| {
+            (
+                of.card.clone(),
+                of.formats.clone(),
+                of.sizes.clone(),
+                of.rates.clone(),
+            )
+        };
+        told(self) == told(other)
+    }
+}
+
 impl Validate for Config {
     fn validate(&self, problems: &mut Problems) {
         let some = |problems: &mut Problems, is_empty: bool, key: &str| {
@@ -189,5 +205,20 @@ mod tests {
         );
         assert_eq!(problems(|config| config.card.clear()), ["card"]);
         assert_eq!(problems(|config| config.priority = 100), ["priority"]);
+    }
+
+    #[test]
+    fn a_running_guest_may_have_another_source_but_not_another_camera() {
+        let config = Config::default();
+        let pipeline = "videotestsrc".to_owned();
+        assert!(config.is_same_device(&Config {
+            pipeline,
+            ..Config::default()
+        }));
+        let sizes = vec!["320x240".to_owned()];
+        assert!(!config.is_same_device(&Config {
+            sizes,
+            ..Config::default()
+        }));
     }
 }

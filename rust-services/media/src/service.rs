@@ -104,6 +104,10 @@ impl Daemon for Media {
         }
     }
 
+    fn is_same_device(old: &Config, new: &Config) -> bool {
+        old.is_same_device(new)
+    }
+
     fn sandbox(config: &Config, policy: &mut Policy) {
         if config.source == SourceKind::TestPicture {
             return;

@@ -33,7 +33,7 @@ pub enum BackendKind {
 }
 
 /// A part of a host's RPMB partition that is one guest's.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct RegionConfig {
     /// Its first block of 256 bytes.
@@ -43,7 +43,7 @@ pub struct RegionConfig {
 }
 
 /// The device's configuration.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Where the store lies.
@@ -71,6 +71,14 @@ impl Default for Config {
             max_read_blocks: 0,
             region: None,
         }
+    }
+}
+
+impl Config {
+    /// Whether a running guest finds its store in that of `other`: the same blocks, and as many in a
+    /// request. Nothing can change under it.
+    pub(crate) fn is_same_device(&self, other: &Self) -> bool {
+        self == other
     }
 }
 
@@ -185,5 +193,22 @@ mod tests {
         };
         assert_eq!(config.limits().capacity_units, 0x80);
         assert_eq!(config.shape().most_written, 65535);
+    }
+
+    #[test]
+    fn a_guest_keeps_its_store_whatever_the_file_says_now() {
+        let config = Config::default();
+        assert!(config.is_same_device(&Config::default()));
+        let path = PathBuf::from("another.rpmb");
+        let other = Config {
+            path,
+            ..Config::default()
+        };
+        assert!(!config.is_same_device(&other));
+        let other = Config {
+            max_write_blocks: 1,
+            ..Config::default()
+        };
+        assert!(!config.is_same_device(&other));
     }
 }

@@ -123,6 +123,10 @@ impl Daemon for Rpmb {
         }
     }
 
+    fn is_same_device(old: &Config, new: &Config) -> bool {
+        old.is_same_device(new)
+    }
+
     fn sandbox(config: &Config, policy: &mut Policy) {
         policy.backend_threads();
         if let Some(region) = &config.region {

@@ -94,6 +94,23 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// Whether a running guest finds its codecs in those of `other`: what its driver was told once.
+    /// The elements behind them may change, and how much there may be at once.
+    pub(crate) fn is_same_device(&self, other: &Self) -> bool {
+        let told = |of: &Self| {
+            (
+                of.function,
+                of.dialect,
+                of.codecs.clone(),
+                of.max_width,
+                of.max_height,
+            )
+        };
+        told(self) == told(other)
+    }
+}
+
 impl Validate for Config {
     fn validate(&self, problems: &mut Problems) {
         problems.range("max_sessions", &self.max_sessions, 1..=64);
@@ -208,5 +225,23 @@ mod tests {
         let wanted = config.wanted();
         assert!(wanted.decoders.is_empty());
         assert_eq!(wanted.encoders.keys().collect::<Vec<_>>(), [&Codec::Vp8]);
+    }
+
+    #[test]
+    fn a_running_guest_may_have_other_elements_but_not_other_codecs() {
+        let config = Config::default();
+        assert!(config.is_same_device(&Config {
+            max_sessions: 1,
+            ..Config::default()
+        }));
+        let codecs = Some(vec![Codec::H264]);
+        assert!(!config.is_same_device(&Config {
+            codecs,
+            ..Config::default()
+        }));
+        assert!(!config.is_same_device(&Config {
+            max_width: 640,
+            ..Config::default()
+        }));
     }
 }

@@ -90,6 +90,10 @@ impl Daemon for Video {
         }
     }
 
+    fn is_same_device(old: &Config, new: &Config) -> bool {
+        old.is_same_device(new)
+    }
+
     fn sandbox(config: &Config, policy: &mut Policy) {
         policy.backend_threads();
         // Codecs of libav and of x264 and x265 count processors and look at what they can do.
