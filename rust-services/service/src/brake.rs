@@ -13,16 +13,29 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// Over so long the share is measured: a burst that is shorter is not slowed down.
 const WINDOW: Duration = Duration::from_millis(100);
-/// Of four parts of the time, the thread may work this many.
-const PARTS: u32 = 3;
+/// What a thread may work at most, in hundredths of the time, where nothing else is said.
+const SHARE: u32 = 75;
 
 /// Measures one thread, and slows it down.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Brake {
+    share: u32,
     since: Option<(Instant, Duration)>,
 }
 
+impl Default for Brake {
+    fn default() -> Self {
+        Self::at(SHARE)
+    }
+}
+
 impl Brake {
+    /// Lets the thread work for `share` hundredths of the time (1 to 100).
+    #[must_use]
+    pub const fn at(share: u32) -> Self {
+        Self { share, since: None }
+    }
+
     /// Looks at what the calling thread took since the last window began, and sleeps if that was too
     /// much. Costs a look at the clock, and a system call per window.
     pub fn look(&mut self) {
@@ -31,7 +44,7 @@ impl Brake {
             Some((began, _)) if now.saturating_duration_since(began) < WINDOW => return,
             Some((began, taken)) => {
                 let worked = thread_time().saturating_sub(taken);
-                let rest = rest(now.saturating_duration_since(began), worked);
+                let rest = rest(now.saturating_duration_since(began), worked, self.share);
                 if !rest.is_zero() {
                     std::thread::sleep(rest);
                 }
@@ -42,14 +55,15 @@ impl Brake {
     }
 }
 
-/// How long to sleep after `worked` within `passed`.
-fn rest(passed: Duration, worked: Duration) -> Duration {
-    let wanted = worked.saturating_mul(4).checked_div(PARTS);
-    // A turn may have been long; the sleep is not, for it is repeated.
-    wanted
-        .unwrap_or_default()
-        .saturating_sub(passed)
-        .min(WINDOW)
+/// How long to sleep after `worked` within `passed`, to have worked for `share` hundredths.
+fn rest(passed: Duration, worked: Duration, share: u32) -> Duration {
+    let within = |worked: Duration| {
+        let wanted = worked.saturating_mul(100).checked_div(share);
+        wanted.unwrap_or_default()
+    };
+    // A turn may have been long; the sleep is not, for the guest would notice.
+    let most = within(WINDOW);
+    within(worked).saturating_sub(passed).min(most)
 }
 
 /// Processor time of the calling thread.
@@ -68,10 +82,11 @@ mod tests {
     #[test]
     fn who_works_little_never_sleeps_and_who_works_always_sleeps_a_quarter() {
         let ms = Duration::from_millis;
-        assert_eq!(rest(ms(100), ms(5)), Duration::ZERO);
-        assert_eq!(rest(ms(100), ms(75)), Duration::ZERO);
-        assert_eq!(rest(ms(120), ms(120)), ms(40));
-        assert_eq!(rest(ms(9000), ms(9000)), ms(100));
+        assert_eq!(rest(ms(100), ms(5), SHARE), Duration::ZERO);
+        assert_eq!(rest(ms(100), ms(75), SHARE), Duration::ZERO);
+        assert_eq!(rest(ms(120), ms(120), SHARE), ms(40));
+        assert_eq!(rest(ms(100), ms(50), 25), ms(100));
+        assert_eq!(rest(ms(9000), ms(9000), 25), ms(400));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
-use agl_virtio_service::limited;
+use agl_virtio_service::{Brake, limited};
 use rtrb::{Consumer, Producer, RingBuffer};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -28,6 +28,9 @@ const LOOK: Duration = Duration::from_millis(20);
 /// How long a lost server is left alone at first, and at most.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MOST: Duration = Duration::from_secs(2);
+/// What the thread of a stream of files may work at most, in hundredths of the time. It is real-time
+/// like the queue thread, and a guest can make it work: by other sources, by one file after another.
+const FILES_SHARE: u32 = 25;
 /// Stack of a stream's thread: sound libraries are not modest.
 const STACK: usize = 512 * 1024;
 
@@ -101,6 +104,16 @@ impl<P: Send + 'static> Link<P> {
     }
 }
 
+/// The brake of a stream's thread; none where everything is to go at once.
+fn brake(pacing: Pacing) -> Option<Brake> {
+    match pacing {
+        Pacing::Clock => Some(Brake::at(FILES_SHARE)),
+        // It may have to convert rates.
+        Pacing::Device { .. } => Some(Brake::default()),
+        Pacing::AtOnce => None,
+    }
+}
+
 impl<P> Drop for Link<P> {
     fn drop(&mut self) {
         self.mailbox.end();
@@ -130,7 +143,7 @@ impl OutputRunner {
         prepare: Prepare,
     ) -> io::Result<Self> {
         let link = Link::spawn(name, pacing, prepare, move |inbox, report| {
-            playback::Playback::new(output, pacing, report).run(inbox);
+            playback::Playback::new(output, pacing, report).run(inbox, brake(pacing));
         })?;
         Ok(Self { link, pipe: None })
     }
@@ -200,7 +213,7 @@ impl InputRunner {
     ) -> io::Result<Self> {
         let live = input.is_live();
         let link = Link::spawn(name, pacing, prepare, move |inbox, report| {
-            capture::Capture::new(input, report).run(inbox);
+            capture::Capture::new(input, report).run(inbox, brake(pacing));
         })?;
         Ok(Self {
             link,

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use agl_virtio_service::limited;
+use agl_virtio_service::{Brake, limited};
 use rtrb::Producer;
 
 use super::super::pipe::{Report, ServerState};
@@ -49,8 +49,11 @@ impl Capture {
         }
     }
 
-    pub(super) fn run(mut self, inbox: &Mailbox<Producer<u8>>) {
+    pub(super) fn run(mut self, inbox: &Mailbox<Producer<u8>>, mut brake: Option<Brake>) {
         loop {
+            if let Some(brake) = &mut brake {
+                brake.look();
+            }
             match inbox.take() {
                 Found::Command(command) => self.obey(command),
                 Found::Nothing => self.turn(),

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use agl_virtio_service::limited;
+use agl_virtio_service::{Brake, limited};
 use rtrb::Consumer;
 
 use super::super::pipe::{Report, ServerState};
@@ -48,8 +48,11 @@ impl Playback {
         }
     }
 
-    pub(super) fn run(mut self, inbox: &Mailbox<Consumer<u8>>) {
+    pub(super) fn run(mut self, inbox: &Mailbox<Consumer<u8>>, mut brake: Option<Brake>) {
         loop {
+            if let Some(brake) = &mut brake {
+                brake.look();
+            }
             match inbox.take() {
                 Found::Command(command) => self.obey(command),
                 Found::Nothing => self.turn(),

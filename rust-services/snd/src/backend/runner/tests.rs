@@ -282,3 +282,46 @@ fn a_guest_has_a_sound_server_make_no_more_than_a_few_streams_a_second() {
         "four had to wait"
     );
 }
+
+#[test]
+fn a_guest_that_keeps_a_stream_of_files_at_work_gets_a_quarter_of_a_processor() {
+    /// Works for 2 ms of processor time whenever another source is chosen.
+    #[derive(Default)]
+    struct Laborious(Arc<AtomicUsize>);
+    impl Input for Laborious {
+        fn open(&mut self, _: &Params, _: Opening) -> Result<(), BackendError> {
+            Ok(())
+        }
+        fn read(&mut self, _: &mut [u8]) -> Result<usize, BackendError> {
+            Ok(0)
+        }
+        fn select(&mut self, _: u32) {
+            let time = || clock_gettime(ClockId::ThreadCPUTime);
+            let began = time();
+            while time() - began < (Duration::from_millis(2).try_into().unwrap()) {}
+            self.0.fetch_add(2, Ordering::SeqCst);
+        }
+        fn is_live(&self) -> bool {
+            false
+        }
+        fn close(&mut self) {}
+    }
+    let worked = Arc::new(AtomicUsize::new(0));
+    let input = Laborious(Arc::clone(&worked));
+    let mut runner =
+        InputRunner::spawn("test", Box::new(input), Pacing::Clock, Arc::new(|_| {})).unwrap();
+    runner.open(&params(), Opening::Prepared);
+    let began = Instant::now();
+    for source in (0..2).cycle() {
+        runner.select(source, None);
+        std::thread::sleep(Duration::from_millis(1));
+        if began.elapsed() > Duration::from_secs(2) {
+            break;
+        }
+    }
+    let passed = began.elapsed().as_millis();
+    let worked = worked.load(Ordering::SeqCst) as u128;
+    // A busy machine only makes it less. The first window and the last are not slept for.
+    assert!(worked <= passed / 4 + 200, "{worked} of {passed} ms");
+    assert!(worked > 0);
+}
