@@ -21,8 +21,9 @@ const DEATHS_OF_A_SESSION: usize = 10;
 const DEATHS_AT_START: usize = 5;
 const FIRST_DELAY: Duration = Duration::from_millis(10);
 const LONGEST_DELAY: Duration = Duration::from_secs(1);
-/// Exit codes that another attempt does not change: usage, no input, permission, configuration.
-const HOPELESS: [i32; 4] = [64, 66, 77, 78];
+/// Exit codes that another attempt does not change: usage, an input that is none, no input, an output
+/// that cannot be made, permission, configuration.
+const HOPELESS: [i32; 6] = [64, 65, 66, 73, 77, 78];
 const SIGKILL: i32 = 9;
 const SIGTERM: i32 = 15;
 

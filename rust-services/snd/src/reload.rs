@@ -111,7 +111,10 @@ impl Outcome {
             self.applied
                 .push(format!("{} = {}", key("role"), new.role.name()));
         }
-        if now.priority() != new.priority() {
+        // A role brings its own priority only where the host has not put another one.
+        let from_role = now.priority.is_none() && knobs.priority() == now.role.priority();
+        let follows = from_role || now.priority != new.priority;
+        if follows && now.priority() != new.priority() {
             knobs.set_priority(new.priority());
             panel.tell(Change::Priority(index));
             self.applied
@@ -186,6 +189,19 @@ mod tests {
         );
         assert!(running.panel.jack(0));
         assert_eq!(running.reload(&config), Outcome::default());
+    }
+
+    #[test]
+    fn another_role_leaves_the_priority_that_the_host_has_set() {
+        let (mut config, mut running) = running();
+        running.panel.stream(0).unwrap().set_priority(77);
+        config.streams[0].role = Role::Communication;
+        let outcome = running.reload(&config);
+        assert_eq!(outcome.applied, ["streams.0.role = Communication"]);
+        assert_eq!(running.panel.stream(0).unwrap().priority(), 77);
+        config.streams[0].priority = Some(5);
+        assert_eq!(running.reload(&config).applied, ["streams.0.priority = 5"]);
+        assert_eq!(running.panel.stream(0).unwrap().priority(), 5);
     }
 
     #[test]
