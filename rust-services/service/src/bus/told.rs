@@ -75,10 +75,19 @@ impl<I: Interface> Told<I> {
         true
     }
 
-    /// What was noted did not come to pass.
-    fn forget(&self, name: &str) {
+    /// What was noted did not come to pass: what was told before holds on.
+    fn take_back(&self, name: &str, before: Option<OwnedValue>) {
         let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
-        values.remove(name);
+        match before {
+            Some(value) => values.insert(name.to_owned(), value),
+            None => values.remove(name),
+        };
+    }
+
+    /// The value that was told last.
+    fn told(&self, name: &str) -> Option<OwnedValue> {
+        let values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
+        values.get(name)?.try_clone().ok()
     }
 
     /// What is wrong where a property cannot be written.
@@ -147,6 +156,7 @@ impl<I: Interface> Interface for Told<I> {
                 if now.is_some_and(|now| Value::from(now) == *value) {
                     return Ok(());
                 }
+                let before = self.told(name);
                 // The library tells it before the write is over.
                 if let Ok(value) = value.try_to_owned() {
                     self.note(name, &value);
@@ -162,7 +172,7 @@ impl<I: Interface> Interface for Told<I> {
                     let nothing = Cow::Borrowed(&[][..]);
                     Properties::properties_changed(emitter, I::name(), values, nothing).await?;
                 } else {
-                    self.forget(name);
+                    self.take_back(name, before);
                 }
                 written
             })),

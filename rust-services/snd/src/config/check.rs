@@ -3,6 +3,7 @@
 //! What can be wrong with a sound device's configuration, and what to write instead.
 
 use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use agl_virtio_service::config::{Problems, Validate};
@@ -131,6 +132,8 @@ impl SndConfig {
                 continue;
             };
             let pattern = file.path.replace("{stream}", &stream.name);
+            // without what names the same folder once more
+            let pattern: PathBuf = Path::new(&pattern).components().collect();
             if let Some(other) = patterns.insert(pattern, &stream.name) {
                 problems.add(
                     format!("streams.{index}.backend.path"),
@@ -205,7 +208,15 @@ impl Validate for StreamConfig {
             "direction = \"input\", or no sources",
         );
         for (index, source) in self.sources.iter().enumerate() {
-            check_name(problems, &format!("sources.{index}.name"), &source.name);
+            let key = format!("sources.{index}.name");
+            check_name(problems, &key, &source.name);
+            let before = self.sources.get(..index).unwrap_or_default();
+            problems.require(
+                before.iter().all(|other| other.name != source.name),
+                key,
+                format!("another source of this input is named {:?}", source.name),
+                "a name of its own, by which it is chosen",
+            );
             problems.require(
                 source.tone.is_none() || source.input.is_none(),
                 format!("sources.{index}.tone"),

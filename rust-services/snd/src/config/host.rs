@@ -55,10 +55,10 @@ impl SndConfig {
         identity: &StreamIdentity,
     ) -> Vec<(String, Obstacle)> {
         let by_default = file.path == FileConfig::default().path;
-        let key = if self.said.output || by_default {
-            "--output".to_owned()
-        } else {
-            format!("{key}.backend.path")
+        let key = match (self.said.output, by_default) {
+            (true, _) => "--output".to_owned(),
+            (false, true) => "the default of --output".to_owned(),
+            (false, false) => format!("{key}.backend.path"),
         };
         let pattern = filled(&file.path, identity);
         let has_header = stream

@@ -158,6 +158,19 @@ fn what_is_wrong_is_told_with_its_place_and_remedy() {
             "{stream}",
         ),
         (
+            "backend = { type = \"file\", path = \"/b/./a-{n}.wav\" }\n\
+             [[devices.cabin.streams]]\nname = \"B\"\n\
+             backend = { type = \"file\", path = \"/b/a-{n}.wav\" }",
+            "streams.1.backend.path: the stream \"A\" writes the same files",
+            "{stream}",
+        ),
+        (
+            "[[devices.cabin.streams]]\nname = \"M\"\ndirection = \"input\"\n\
+             sources = [{ name = \"T\", tone = 440.0 }, { name = \"T\" }]",
+            "streams.1.sources.1.name: another source of this input is named \"T\"",
+            "a name of its own",
+        ),
+        (
             "[[devices.cabin.chmaps]]\npositions = []",
             "chmaps.0.positions: this list has 0 entries",
             "a list of 1 to 18",

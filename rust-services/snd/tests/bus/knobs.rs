@@ -8,7 +8,7 @@ use frontend::clients::snd::{F_CTLS, SndClient};
 use zbus::zvariant::{Str, Value};
 
 use crate::card::{Card, until};
-use crate::host::{Host, JACK};
+use crate::host::{Host, JACK, STREAM};
 use crate::player::{Player, SAMPLE};
 
 const MULTIMEDIA: u32 = 0;
@@ -118,6 +118,11 @@ fn each_write_is_told_once_and_one_that_changes_nothing_not_at_all() {
         host.turn(MULTIMEDIA, "Role", "Navigation");
         host.set("jacks/0", JACK, "Connected", true).unwrap();
     }
+    // A refused write makes nothing new of what was told.
+    host.turn(MULTIMEDIA, "Priority", 77_u32);
+    host.set("streams/0", STREAM, "Priority", 5_i32)
+        .unwrap_err();
+    host.turn(MULTIMEDIA, "Role", "Emergency");
     // The guest's own change is told after all that was to be told before.
     let value = 40_u32.to_le_bytes();
     assert_eq!(driver.ctl_write(VOLUME, &value).unwrap(), status::OK);
@@ -128,8 +133,9 @@ fn each_write_is_told_once_and_one_that_changes_nothing_not_at_all() {
     };
     assert_eq!(of("Mute"), [Value::from(true)]);
     assert_eq!(of("Volume"), [Value::from(0.6), Value::from(0.4)]);
-    assert_eq!(of("Role"), [Value::from("Navigation")]);
-    assert_eq!(of("Priority"), [Value::from(20_u32)]);
+    let roles = ["Navigation", "Emergency"].map(Value::from);
+    assert_eq!(of("Role"), roles);
+    assert_eq!(of("Priority"), [20_u32, 77].map(Value::from));
     assert_eq!(of("Connected"), [Value::from(true)]);
 }
 
@@ -152,7 +158,7 @@ fn what_the_guest_turns_is_told_to_the_host() {
     host.told("streams/2", "Source", |source| {
         *source == Value::from("Tone")
     });
-    host.set("streams/2", crate::host::STREAM, "Source", "Microphone")
+    host.set("streams/2", STREAM, "Source", "Microphone")
         .unwrap();
     assert_eq!(driver.ctl_read(6, 4).unwrap(), [0; 4]);
 }
