@@ -1,4 +1,4 @@
-"""A user-mode Linux: a kernel with CAN, and what systemd wants, as an ordinary process of this machine, for its programs.
+"""A user-mode Linux: a kernel with CAN, sound cards, and what systemd wants, as an ordinary process of this machine, for its programs.
 
 Few machines that build have CAN in their kernel, and none that is a container may load it. The root of the user-mode Linux
 is the file system of this machine; what is written to /tmp and /run stays inside.
@@ -24,7 +24,7 @@ PACKAGES = ["bc", "bison", "can-utils", "flex", "gcc", "iproute2", "libc6-dev", 
 
 def ingredients(found: Found) -> dict[str, str]:
     """What this piece is made from."""
-    how = inspect.getsource(build) + (BENCH / "uml/can.cfg").read_text()
+    how = inspect.getsource(build) + (BENCH / "uml/kernel.cfg").read_text()
     return {found.package: found.version, "how": how}
 
 
@@ -41,7 +41,7 @@ def build(work: Path, found: Found, archive: Archive, progress: Progress) -> Non
     objects = work / "objects"
     objects.mkdir()
     progress.run(["make", "-s", f"O={objects}", "defconfig"], log, cwd=source, env=env)
-    progress.run(["scripts/kconfig/merge_config.sh", "-Q", "-O", str(objects), str(objects / ".config"), str(BENCH / "uml/can.cfg")],
+    progress.run(["scripts/kconfig/merge_config.sh", "-Q", "-O", str(objects), str(objects / ".config"), str(BENCH / "uml/kernel.cfg")],
                  log, cwd=source, env=env)
     progress.note("compiling; this takes some minutes")
     progress.run(["nice", "-n", "5", "make", f"O={objects}", f"-j{os.cpu_count()}", "linux"], log, cwd=source, env=env)
