@@ -42,6 +42,32 @@ impl std::fmt::Display for Size {
     }
 }
 
+/// Sizes that a guest may ask for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// The smallest picture.
+    pub least: Size,
+    /// The largest.
+    pub most: Size,
+}
+
+impl Limits {
+    /// Whether a picture of this size is allowed.
+    #[must_use]
+    pub fn allow(&self, size: Size) -> bool {
+        size.pixels() > 0 && size.width <= self.most.width && size.height <= self.most.height
+    }
+
+    /// The nearest size that is allowed.
+    #[must_use]
+    pub fn clamp(&self, size: Size) -> Size {
+        Size::new(
+            size.width.clamp(self.least.width, self.most.width),
+            size.height.clamp(self.least.height, self.most.height),
+        )
+    }
+}
+
 /// The order of samples.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum PixelFormat {

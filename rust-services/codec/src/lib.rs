@@ -17,11 +17,16 @@
 //! [`Library::load`]. Each session has a thread that brings its pipeline up and down, so that an
 //! element which hangs holds up nobody; such a session ends with [`CodecError::Hangs`].
 //!
+//! Devices that decode or encode by what they are told to be use [`coder`], which has one face for
+//! both.
+//!
 //! No virtio in here: how guest memory is reached is the business of who calls [`Picture::write`],
 //! which hands over runs of bytes to be copied once, and of who fills the bytes of a [`RawPicture`].
 #![forbid(unsafe_code)]
 
+mod bell;
 mod codec;
+pub mod coder;
 mod decoder;
 mod elements;
 mod encoder;
@@ -32,12 +37,13 @@ mod picture;
 mod session;
 mod settings;
 
+pub use bell::Bell;
 pub use codec::Codec;
 pub use decoder::Decoder;
 pub use elements::{Elements, Library};
 pub use encoder::{AccessUnit, Encoder, RawPicture};
 pub use error::CodecError;
-pub use layout::{Layout, PixelFormat, Plane, Size};
+pub use layout::{Layout, Limits, PixelFormat, Plane, Size};
 pub use picture::{Picture, WriteError};
 pub use session::{Counters, Event, Host, Session};
 pub use settings::{BitrateMode, EncoderSettings, H264Profile, HevcProfile, Profile};

@@ -3,12 +3,12 @@
 //! The virtio device: chains in, answers and events out.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use agl_virtio_codec::Bell;
 use agl_virtio_service::Heartbeat;
-use virtio_device::{Chain, Device, Handler, Io, Memory, QueueSpec, Start, ThreadPlan, Waker};
+use virtio_device::{Chain, Device, Handler, Io, Memory, QueueSpec, Start, ThreadPlan};
 
 use crate::coder::Codecs;
 use crate::model::{Function, Model, Outbox, Shared, Ticket};
@@ -32,29 +32,6 @@ const QUEUES: [QueueSpec; 2] = [QueueSpec { name: "commandq" }, QueueSpec { name
 const LOOK: u32 = 0;
 /// Events that wait for a buffer, at most: a driver that gives none does not want them.
 const MOST_EVENTS: usize = 1024;
-
-/// Wakes the device's queue thread, once there is one. Many wake-ups before it looks are one.
-#[derive(Default)]
-pub struct Bell {
-    waker: OnceLock<Waker>,
-    rung: AtomicBool,
-}
-
-impl Bell {
-    /// Has the queue thread look.
-    pub fn ring(&self) {
-        if self.rung.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        if let Some(waker) = self.waker.get() {
-            waker.wake();
-        }
-    }
-
-    fn answer(&self) {
-        self.rung.store(false, Ordering::Release);
-    }
-}
 
 /// What the queue thread is made of.
 struct Parts {
@@ -322,10 +299,10 @@ impl VideoHandler {
 
 impl Handler for VideoHandler {
     fn started(&mut self, io: &mut Io, _queue: usize, start: Start) {
-        if self.bell.waker.get().is_none() {
+        if !self.bell.is_attached() {
             match io.waker(LOOK) {
                 Ok(waker) => {
-                    let _ = self.bell.waker.set(waker);
+                    self.bell.attach(move || waker.wake());
                 }
                 Err(error) => log::error!("no codec will be heard: no descriptor: {error}"),
             }

@@ -12,7 +12,8 @@
 //! GStreamer.
 #![deny(unsafe_code)]
 
-pub mod coder;
+pub use agl_virtio_codec::coder;
+
 pub mod config;
 pub mod control;
 pub mod device;

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use agl_virtio_codec::{Codec, CodecError, Host, Library};
+use agl_virtio_codec::{Bell, Codec, CodecError, Host, Library};
 use agl_virtio_service::cli::Program;
 use agl_virtio_service::sandbox::{Policy, Role};
 use agl_virtio_service::{Daemon, Exit, ExitReason, Service, ServingError};
@@ -14,7 +14,7 @@ use virtio_device::{Options as ServerOptions, Server};
 use crate::coder::HostCodecs;
 use crate::config::{Config, DialectChoice};
 use crate::control::{self, Identity};
-use crate::device::{Bell, VideoDevice};
+use crate::device::VideoDevice;
 use crate::model::{Formats, Function, Shared};
 use crate::statistics::Statistics;
 

@@ -2,7 +2,7 @@
 
 //! What can be chosen, and what a choice comes to.
 
-use agl_virtio_codec::{Codec, Layout, PixelFormat, Size};
+use agl_virtio_codec::{Codec, Layout, Limits, PixelFormat, Size};
 
 use super::Function;
 use crate::wire::{
@@ -23,30 +23,6 @@ const RATES: Range = Range {
     max: 240,
     step: 1,
 };
-
-/// What a guest may ask for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Limits {
-    /// The smallest picture.
-    pub least: Size,
-    /// The largest.
-    pub most: Size,
-}
-
-impl Limits {
-    /// Whether a picture of this size is allowed.
-    #[must_use]
-    pub fn allow(&self, size: Size) -> bool {
-        size.pixels() > 0 && size.width <= self.most.width && size.height <= self.most.height
-    }
-
-    fn clamp(&self, size: Size) -> Size {
-        Size::new(
-            size.width.clamp(self.least.width, self.most.width),
-            size.height.clamp(self.least.height, self.most.height),
-        )
-    }
-}
 
 /// The formats of a device.
 #[derive(Clone, Debug)]

@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use agl_virtio_codec::Codec;
 
-pub use format::{Formats, Limits};
+pub use agl_virtio_codec::Limits;
+pub use format::Formats;
 pub use stream::Stream;
 
 use crate::coder::Codecs;

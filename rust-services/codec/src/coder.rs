@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The codec as the model sees it: bytes in, outputs out. Tests put a codec of their own here.
+//! A codec as a device sees it, whichever way it codes: bytes in, outputs out. Devices' tests put a
+//! codec of their own here.
 
 use std::time::Duration;
 
-use agl_virtio_codec::{
+use crate::{
     AccessUnit, Codec, CodecError, Counters, Decoder, Encoder, EncoderSettings, Event, Host,
-    Layout, Library, Picture, RawPicture, Session, Size,
+    Layout, Library, Picture, RawPicture, Session, Size, WriteError,
 };
 
 /// What a codec is wanted for.
@@ -22,7 +23,7 @@ pub enum Job {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum PutError {
     /// There is no such memory, or not enough.
-    #[error("the resource's memory cannot be written")]
+    #[error("the guest's memory cannot be written")]
     Memory,
     /// The codec's own memory cannot be read.
     #[error("{0}")]
@@ -62,7 +63,7 @@ impl Output for Picture {
 
     fn write(&self, layout: &Layout, put: &mut Put<'_>) -> Result<u32, PutError> {
         Picture::write(self, layout, put).map_err(|error| match error {
-            agl_virtio_codec::WriteError::Memory(error) => error,
+            WriteError::Memory(error) => error,
             other => PutError::Codec(other.to_string()),
         })
     }
@@ -171,7 +172,7 @@ impl Coder for PictureEncoder {
     }
 
     fn push(&mut self, bytes: Vec<u8>, note: InputNote) {
-        // The model has made it as long as the layout says.
+        // The device has made it as long as the layout says.
         let Some(picture) = RawPicture::new(&self.layout, self.size, bytes) else {
             return;
         };
