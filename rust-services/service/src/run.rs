@@ -39,6 +39,21 @@ pub trait Daemon: 'static {
     /// Lets options replace what the file says. The result is validated after it.
     fn configure(options: &Self::Options, config: &mut Self::Config);
 
+    /// The device's name where neither the command line nor a file says one. Services of one type that
+    /// serve one guest side by side are told apart by it.
+    fn usual_name(_config: &Self::Config) -> &'static str {
+        Self::TYPE
+    }
+
+    /// Starts helper processes, which must be born before this one gives up the right to. The process
+    /// has one thread yet.
+    ///
+    /// # Errors
+    /// A helper does not start, and nothing works without it.
+    fn before_sandbox(_config: &Self::Config, _common: &CommonArgs) -> std::io::Result<()> {
+        Ok(())
+    }
+
     /// Names what this configuration needs of the system.
     fn sandbox(config: &Self::Config, policy: &mut Policy);
 
@@ -273,6 +288,7 @@ fn start<D: Daemon>(
     // rustix asks the kernel where its clock is, once, by a prctl that no thread may use later.
     let _ = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let folder = socket_file.as_ref().and_then(SocketFile::folder);
+    D::before_sandbox(&settings.config, common).map_err(os("a helper does not start"))?;
     let sandbox = sandbox::<D>(common, &settings.config, folder);
     let device = place.device().to_owned();
     let bus = Bus::start_held(&common.bus, place, sandbox.clone()).map_err(os("--bus"))?;

@@ -39,10 +39,15 @@ pub enum Role {
     /// Runs libraries of others (ALSA, GStreamer), which may load plugins. A forbidden call
     /// fails with EPERM, because nobody can list what a library of tomorrow tries.
     Backend,
+    /// Runs libraries of others on what a guest sent, in a process that was made for nothing else: as
+    /// a back end, but it makes no socket, changes no file and becomes no real-time thread.
+    Worker,
+    /// Starts processes of workers, and ends them.
+    Nursery,
 }
 
 impl Role {
-    /// All roles.
+    /// The roles in a process that serves a device.
     pub const ALL: [Self; 4] = [Self::Queue, Self::Session, Self::Bus, Self::Backend];
 }
 
@@ -54,6 +59,7 @@ pub struct Policy {
     remove_files: Vec<PathBuf>,
     system_calls: BTreeMap<Role, Vec<i64>>,
     has_backend: bool,
+    only: Option<Role>,
     network: bool,
     open_files: Option<u64>,
 }
@@ -63,6 +69,15 @@ impl Policy {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// For a process all of whose threads are in this role, such as one of [`Role::Worker`].
+    #[must_use]
+    pub fn only(role: Role) -> Self {
+        Self {
+            only: Some(role),
+            ..Self::default()
+        }
     }
 
     /// Allows to read and execute files below this path.
@@ -111,9 +126,10 @@ impl Policy {
     }
 
     fn roles(&self) -> impl Iterator<Item = Role> + '_ {
-        Role::ALL
+        let serving = Role::ALL
             .into_iter()
-            .filter(|role| *role != Role::Backend || self.has_backend)
+            .filter(|role| self.only.is_none() && (*role != Role::Backend || self.has_backend));
+        self.only.into_iter().chain(serving)
     }
 }
 
@@ -194,7 +210,9 @@ impl Sandbox {
         // A session keeps CAP_SYS_NICE, if there is one, for the queue threads that it starts.
         let dropped = match role {
             Role::Session => Ok(()),
-            Role::Queue | Role::Bus | Role::Backend => capabilities::drop_all(),
+            Role::Queue | Role::Bus | Role::Backend | Role::Worker | Role::Nursery => {
+                capabilities::drop_all()
+            }
         };
         if let Err(error) = dropped {
             self.failed(role, &format!("capabilities stay: {error}"));

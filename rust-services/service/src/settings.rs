@@ -53,7 +53,8 @@ pub(crate) fn settings<D: Daemon>(
             let mut config = D::Config::default();
             D::configure(&line.device, &mut config);
             config::check_without_file(&config)?;
-            let device = line.common.device.as_deref().unwrap_or(D::TYPE);
+            let usual = D::usual_name(&config);
+            let device = line.common.device.as_deref().unwrap_or(usual);
             Ok(Settings {
                 place: Place::new(UNNAMED_GUEST, device),
                 socket: None,

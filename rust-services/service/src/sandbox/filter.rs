@@ -83,7 +83,9 @@ impl Filters {
 fn otherwise(role: Role) -> SeccompAction {
     match role {
         Role::Queue | Role::Session => SeccompAction::KillProcess,
-        Role::Bus | Role::Backend => SeccompAction::Errno(errno(libc::EPERM)),
+        Role::Bus | Role::Backend | Role::Worker | Role::Nursery => {
+            SeccompAction::Errno(errno(libc::EPERM))
+        }
     }
 }
 
@@ -200,6 +202,36 @@ mod tests {
         assert_eq!(filters.roles.len(), 4);
         // BPF_MAXINSNS
         assert!(filters.base.len() < 4096);
+    }
+
+    #[test]
+    fn a_worker_may_do_less_than_a_backend_and_its_nursery_starts_it() {
+        let policy = Policy::only(Role::Worker);
+        assert_eq!(policy.roles().collect::<Vec<_>>(), [Role::Worker]);
+        let worker = rules_of(Role::Worker, &policy).unwrap();
+        let backend = rules_of(Role::Backend, &policy).unwrap();
+        for number in worker.keys() {
+            assert!(backend.contains_key(number), "system call {number}");
+        }
+        for number in [
+            libc::SYS_socket,
+            libc::SYS_socketpair,
+            libc::SYS_connect,
+            libc::SYS_bind,
+            libc::SYS_unlinkat,
+            libc::SYS_renameat2,
+            libc::SYS_mkdirat,
+            libc::SYS_sched_setscheduler,
+            libc::SYS_execve,
+        ] {
+            assert!(!worker.contains_key(&number), "system call {number}");
+        }
+        let nursery = rules_of(Role::Nursery, &policy).unwrap();
+        for number in worker.keys().chain(&[libc::SYS_execve]) {
+            assert!(nursery.contains_key(number), "system call {number}");
+        }
+        assert!(!nursery.contains_key(&libc::SYS_ptrace));
+        Filters::compile(&Policy::only(Role::Nursery)).unwrap();
     }
 
     #[test]

@@ -43,6 +43,8 @@ pub(super) fn of(role: Role) -> impl Iterator<Item = &'static Allowed> {
             BUS,
             BACKEND,
         ],
+        Role::Worker => &[EVERY_THREAD, WAITING, WORKER],
+        Role::Nursery => &[EVERY_THREAD, WAITING, WORKER, NURSERY],
     };
     parts.iter().copied().flatten()
 }
@@ -281,4 +283,109 @@ const BACKEND: &[Allowed] = &[
     always(libc::SYS_dup2),
     #[cfg(target_arch = "x86_64")]
     always(libc::SYS_time),
+];
+
+/// What codecs do: threads, memory, devices and plugins, and messages by a socket that is there already.
+const WORKER: &[Allowed] = &[
+    only(libc::SYS_clone, When::Thread),
+    always(libc::SYS_clone3),
+    // The filter itself, and giving up what is left.
+    always(libc::SYS_seccomp),
+    always(libc::SYS_capget),
+    always(libc::SYS_capset),
+    always(libc::SYS_prlimit64),
+    always(libc::SYS_mmap),
+    always(libc::SYS_mprotect),
+    always(libc::SYS_msync),
+    always(libc::SYS_mincore),
+    always(libc::SYS_ioctl),
+    always(libc::SYS_recvmsg),
+    always(libc::SYS_recvfrom),
+    always(libc::SYS_sendmsg),
+    always(libc::SYS_shutdown),
+    always(libc::SYS_dup),
+    always(libc::SYS_dup3),
+    always(libc::SYS_pipe2),
+    always(libc::SYS_memfd_create),
+    always(libc::SYS_ftruncate),
+    always(libc::SYS_fallocate),
+    always(libc::SYS_openat),
+    always(libc::SYS_openat2),
+    always(libc::SYS_fstat),
+    always(libc::SYS_statx),
+    always(libc::SYS_newfstatat),
+    always(libc::SYS_statfs),
+    always(libc::SYS_fstatfs),
+    always(libc::SYS_faccessat),
+    always(libc::SYS_faccessat2),
+    always(libc::SYS_readlinkat),
+    always(libc::SYS_getdents64),
+    always(libc::SYS_getcwd),
+    always(libc::SYS_fadvise64),
+    always(libc::SYS_pselect6),
+    always(libc::SYS_get_mempolicy),
+    always(libc::SYS_sched_setaffinity),
+    always(libc::SYS_sched_getscheduler),
+    always(libc::SYS_sched_getparam),
+    always(libc::SYS_sched_getattr),
+    always(libc::SYS_sched_get_priority_max),
+    always(libc::SYS_sched_get_priority_min),
+    always(libc::SYS_getpriority),
+    always(libc::SYS_getrusage),
+    always(libc::SYS_times),
+    always(libc::SYS_sysinfo),
+    always(libc::SYS_uname),
+    always(libc::SYS_getppid),
+    always(libc::SYS_getuid),
+    always(libc::SYS_geteuid),
+    always(libc::SYS_getgid),
+    always(libc::SYS_getegid),
+    #[cfg(target_arch = "x86_64")]
+    always(libc::SYS_open),
+    #[cfg(target_arch = "x86_64")]
+    always(libc::SYS_stat),
+    #[cfg(target_arch = "x86_64")]
+    always(libc::SYS_lstat),
+    #[cfg(target_arch = "x86_64")]
+    always(libc::SYS_access),
+    #[cfg(target_arch = "x86_64")]
+    always(libc::SYS_readlink),
+    #[cfg(target_arch = "x86_64")]
+    always(libc::SYS_select),
+    #[cfg(target_arch = "x86_64")]
+    always(libc::SYS_pipe),
+    #[cfg(target_arch = "x86_64")]
+    always(libc::SYS_dup2),
+    #[cfg(target_arch = "x86_64")]
+    always(libc::SYS_time),
+];
+
+/// What starts a process, what ends it, and what a program does before its first line.
+const NURSERY: &[Allowed] = &[
+    always(libc::SYS_clone),
+    always(libc::SYS_execve),
+    always(libc::SYS_wait4),
+    always(libc::SYS_waitid),
+    always(libc::SYS_pidfd_open),
+    always(libc::SYS_pidfd_send_signal),
+    always(libc::SYS_kill),
+    always(libc::SYS_setpgid),
+    always(libc::SYS_prctl),
+    always(libc::SYS_set_tid_address),
+    // The standard library makes a pair to hear why a program was not executed.
+    only(libc::SYS_socketpair, When::UnixDomain),
+    // The logger's, and what a worker's own sandbox is made of.
+    only(libc::SYS_socket, When::UnixDomain),
+    always(libc::SYS_getsockopt),
+    always(libc::SYS_getsockname),
+    always(libc::SYS_setsockopt),
+    always(libc::SYS_landlock_create_ruleset),
+    always(libc::SYS_landlock_add_rule),
+    always(libc::SYS_landlock_restrict_self),
+    #[cfg(target_arch = "x86_64")]
+    always(libc::SYS_arch_prctl),
+    #[cfg(target_arch = "x86_64")]
+    always(libc::SYS_vfork),
+    #[cfg(target_arch = "x86_64")]
+    always(libc::SYS_fork),
 ];
