@@ -215,7 +215,6 @@ mod tests {
         }
         for number in [
             libc::SYS_socket,
-            libc::SYS_socketpair,
             libc::SYS_connect,
             libc::SYS_bind,
             libc::SYS_unlinkat,

@@ -306,6 +306,8 @@ const WORKER: &[Allowed] = &[
     always(libc::SYS_dup),
     always(libc::SYS_dup3),
     always(libc::SYS_pipe2),
+    // GStreamer wakes itself by a pair.
+    only(libc::SYS_socketpair, When::UnixDomain),
     always(libc::SYS_memfd_create),
     always(libc::SYS_ftruncate),
     always(libc::SYS_fallocate),
@@ -372,8 +374,6 @@ const NURSERY: &[Allowed] = &[
     always(libc::SYS_setpgid),
     always(libc::SYS_prctl),
     always(libc::SYS_set_tid_address),
-    // The standard library makes a pair to hear why a program was not executed.
-    only(libc::SYS_socketpair, When::UnixDomain),
     // The logger's, and what a worker's own sandbox is made of.
     only(libc::SYS_socket, When::UnixDomain),
     always(libc::SYS_getsockopt),
