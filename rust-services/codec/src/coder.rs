@@ -3,15 +3,19 @@
 //! A codec as a device sees it, whichever way it codes: bytes in, outputs out. Devices' tests put a
 //! codec of their own here.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use crate::{
     AccessUnit, Codec, CodecError, Counters, Decoder, Encoder, EncoderSettings, Event, Host,
-    Layout, Library, Picture, RawPicture, Session, Size, WriteError,
+    Layout, Library, Picture, PixelFormat, RawPicture, Session, Size, WriteError,
 };
 
 /// What a codec is wanted for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Job {
     /// Pictures out of this.
     Decode(Codec),
@@ -46,6 +50,38 @@ pub trait Output: Send + std::fmt::Debug {
     /// # Errors
     /// As [`PutError`]; part of it may have been written.
     fn write(&self, layout: &Layout, put: &mut Put<'_>) -> Result<u32, PutError>;
+    /// Copies it as it is into a file, from `begin` on and at most `room` bytes: for another process.
+    ///
+    /// # Errors
+    /// Why it cannot be.
+    fn store(&self, _file: &File, _begin: u64, _room: u64) -> Result<Stored, String> {
+        Err("it stays in its process".to_owned())
+    }
+}
+
+/// An output that lies in a file.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub enum Stored {
+    /// A picture.
+    Picture(StoredPicture),
+    /// An access unit.
+    Unit {
+        /// Its bytes.
+        bytes: usize,
+    },
+}
+
+/// A picture in a file: its planes, each with the decoder's own rows.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct StoredPicture {
+    /// What is seen of it.
+    pub size: Size,
+    /// The order of samples.
+    pub format: PixelFormat,
+    /// For each plane where it begins, and bytes from a row to the next.
+    pub planes: Vec<(usize, usize)>,
+    /// Bytes of all.
+    pub bytes: usize,
 }
 
 impl Output for Picture {
@@ -67,6 +103,10 @@ impl Output for Picture {
             other => PutError::Codec(other.to_string()),
         })
     }
+
+    fn store(&self, file: &File, begin: u64, room: u64) -> Result<Stored, String> {
+        Picture::store(self, file, begin, room).map(Stored::Picture)
+    }
 }
 
 impl Output for AccessUnit {
@@ -84,7 +124,19 @@ impl Output for AccessUnit {
 
     fn write(&self, _layout: &Layout, put: &mut Put<'_>) -> Result<u32, PutError> {
         AccessUnit::write(self, |offset, bytes| put(0, offset, bytes))?;
-        Ok(1)
+        Ok(self.copies())
+    }
+
+    fn store(&self, file: &File, begin: u64, room: u64) -> Result<Stored, String> {
+        let bytes = self.size();
+        if bytes as u64 > room {
+            return Err(format!("an access unit of {bytes} bytes"));
+        }
+        AccessUnit::write(self, |offset, run| {
+            file.write_all_at(run, begin.saturating_add(offset as u64))
+        })
+        .map_err(|error| error.to_string())?;
+        Ok(Stored::Unit { bytes })
     }
 }
 
@@ -115,6 +167,10 @@ pub trait Coder: Send {
     fn counters(&self) -> Counters;
     /// Encodes otherwise from now on.
     fn adjust(&mut self, settings: EncoderSettings);
+    /// The number of the process in which it codes; 0 where that is this one.
+    fn process(&self) -> u32 {
+        0
+    }
 }
 
 fn boxed<O: Output + 'static>(event: Event<O>) -> Event<Box<dyn Output>> {

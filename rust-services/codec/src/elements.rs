@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use gst::prelude::*;
 use gstreamer as gst;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::codec::Codec;
 use crate::error::CodecError;
@@ -19,7 +19,7 @@ const AROUND: &str = "appsrc ! videoconvert ! capsfilter ! appsink";
 
 /// The elements of each codec, as a piece of a pipeline: parser and codec with their properties,
 /// `h264parse ! omxh264dec` for example.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Elements {
     /// Decoders. A codec that is not named is not offered.

@@ -67,9 +67,26 @@ pub struct AccessUnit {
     buffer: gst::Buffer,
     timestamp: u64,
     key: bool,
+    /// How often its bytes were copied to get here.
+    copied: u32,
 }
 
 impl AccessUnit {
+    /// One that came out of another process's memory.
+    pub(crate) fn of_bytes(bytes: Vec<u8>, timestamp: u64, key: bool) -> Self {
+        Self {
+            buffer: gst::Buffer::from_mut_slice(bytes),
+            timestamp,
+            key,
+            copied: 2,
+        }
+    }
+
+    /// How often each byte was copied, once it is written.
+    pub(crate) fn copies(&self) -> u32 {
+        self.copied.saturating_add(1)
+    }
+
     /// The timestamp of the picture that it was made of.
     #[must_use]
     pub fn timestamp(&self) -> u64 {
@@ -218,6 +235,7 @@ impl Session for Encoder {
                         key: !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT),
                         timestamp: unit.timestamp,
                         buffer,
+                        copied: 0,
                     }),
                     None => continue,
                 },

@@ -4,10 +4,12 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::codec::Codec;
 
 /// What failed. A session that has failed gives nothing more; others go on.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, thiserror::Error)]
 pub enum CodecError {
     /// GStreamer itself does not start.
     #[error("GStreamer does not start: {reason}")]
@@ -50,6 +52,14 @@ pub enum CodecError {
         codec: Codec,
         /// For how long.
         patience: Duration,
+    },
+    /// The process that coded for this session is gone.
+    #[error("{codec}: the process that codes {how}")]
+    Died {
+        /// Which one.
+        codec: Codec,
+        /// By what.
+        how: String,
     },
     /// Too many sessions that were given up still hang.
     #[error("{hanging} sessions that were given up still hang; no new one until they close")]

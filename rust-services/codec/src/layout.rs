@@ -3,9 +3,10 @@
 //! How a raw picture lies in its owner's memory.
 
 use gstreamer_video::VideoFormat;
+use serde::{Deserialize, Serialize};
 
 /// Width and height in pixels.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq, Deserialize, Serialize)]
 pub struct Size {
     /// Pixels in a row.
     pub width: u32,
@@ -69,7 +70,7 @@ impl Limits {
 }
 
 /// The order of samples.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Deserialize, Serialize)]
 pub enum PixelFormat {
     /// Luma, then pairs of chroma (blue, red) for two by two pixels.
     Nv12,
@@ -152,7 +153,7 @@ impl Plane {
 }
 
 /// A picture in memory: planes of rows.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
 pub struct Layout {
     /// The order of samples.
     pub format: PixelFormat,

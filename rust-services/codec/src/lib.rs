@@ -20,6 +20,8 @@
 //! Devices that decode or encode by what they are told to be use [`coder`], which has one face for
 //! both.
 //!
+//! Or each session is in a process of its own, which is all that a crash takes with it: [`process`].
+//!
 //! No virtio in here: how guest memory is reached is the business of who calls [`Picture::write`],
 //! which hands over runs of bytes to be copied once, and of who fills the bytes of a [`RawPicture`].
 #![forbid(unsafe_code)]
@@ -34,6 +36,7 @@ mod error;
 mod layout;
 mod ledger;
 mod picture;
+pub mod process;
 mod session;
 mod settings;
 

@@ -2,9 +2,13 @@
 
 //! A decoded picture, and its way into its owner's memory.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
 use gstreamer as gst;
 use gstreamer_video::{VideoConverter, VideoFormat, VideoFrame, VideoInfo, prelude::*};
 
+use crate::coder::StoredPicture;
 use crate::layout::{Layout, PixelFormat, Plane, Size};
 use crate::ledger::Unit;
 
@@ -30,6 +34,9 @@ pub enum WriteError<E> {
     },
 }
 
+/// A picture of another process has no longer side.
+const MOST_SIDE: u32 = 16_384;
+
 /// A decoded picture, in the decoder's memory.
 #[derive(Debug)]
 pub struct Picture {
@@ -38,6 +45,8 @@ pub struct Picture {
     size: Size,
     buffer: gst::Buffer,
     info: VideoInfo,
+    /// How often it was copied to get here.
+    copied: u32,
 }
 
 impl Picture {
@@ -49,6 +58,87 @@ impl Picture {
             size: Size::new(info.width(), info.height()),
             buffer: sample.buffer_owned()?,
             info,
+            copied: 0,
+        })
+    }
+
+    /// One that came out of another process's memory. Nothing where it is not what it is said to be.
+    pub(crate) fn of_bytes(
+        bytes: Vec<u8>,
+        stored: &StoredPicture,
+        timestamp: u64,
+        key: bool,
+    ) -> Option<Self> {
+        let Size { width, height } = stored.size;
+        let shape = Layout::packed(stored.format, stored.size, 1);
+        if stored.size.pixels() == 0
+            || width.max(height) > MOST_SIDE
+            || stored.planes.len() != shape.format.planes()
+        {
+            return None;
+        }
+        for (plane, (offset, stride)) in shape.planes().iter().zip(&stored.planes) {
+            let end = offset.checked_add(stride.checked_mul(plane.rows)?)?;
+            if *stride < plane.stride || end > bytes.len() {
+                return None;
+            }
+        }
+        let offsets: Vec<usize> = stored.planes.iter().map(|plane| plane.0).collect();
+        let strides = stored.planes.iter().map(|plane| i32::try_from(plane.1));
+        let strides: Vec<i32> = strides.collect::<Result<_, _>>().ok()?;
+        let info = VideoInfo::builder(stored.format.video_format(), width, height)
+            .offset(&offsets)
+            .stride(&strides)
+            .build()
+            .ok()?;
+        // What it would have with GStreamer's own rows, which may be longer.
+        let mut bytes = bytes;
+        if bytes.len() < info.size() {
+            bytes.resize(info.size(), 0);
+        }
+        Some(Self {
+            timestamp,
+            key,
+            size: stored.size,
+            buffer: gst::Buffer::from_mut_slice(bytes),
+            info,
+            copied: 2,
+        })
+    }
+
+    /// Copies it as it is into a file, from `begin` on and at most `room` bytes.
+    pub(crate) fn store(
+        &self,
+        file: &File,
+        begin: u64,
+        room: u64,
+    ) -> Result<StoredPicture, String> {
+        let format = match self.info.format() {
+            VideoFormat::Nv12 => PixelFormat::Nv12,
+            VideoFormat::I420 => PixelFormat::I420,
+            VideoFormat::Yv12 => PixelFormat::Yv12,
+            other => return Err(format!("a picture in {other}")),
+        };
+        let frame = VideoFrame::from_buffer_readable(self.buffer.clone(), &self.info)
+            .map_err(|_| "a picture that cannot be mapped".to_owned())?;
+        let mut planes = Vec::new();
+        let mut bytes = 0_usize;
+        for plane in 0..frame.n_planes() {
+            let source = source(&frame, plane).ok_or("a picture without a plane")?;
+            planes.push((bytes, source.stride));
+            let at = begin.saturating_add(bytes as u64);
+            bytes = bytes.saturating_add(source.bytes.len());
+            if bytes as u64 > room {
+                return Err(format!("a picture of {} in too many bytes", self.size));
+            }
+            file.write_all_at(source.bytes, at)
+                .map_err(|error| error.to_string())?;
+        }
+        Ok(StoredPicture {
+            size: self.size,
+            format,
+            planes,
+            bytes,
         })
     }
 
@@ -94,7 +184,7 @@ impl Picture {
             .map_err(|_| unreadable("it cannot be mapped"))?;
         if layout.format.is_subsampled() {
             write_subsampled(&frame, layout, self.size, &mut put)?;
-            return Ok(1);
+            return Ok(self.copied.saturating_add(1));
         }
         let converted = convert(frame, layout.format).map_err(|reason| unreadable(&reason))?;
         let plane = layout.planes().first().copied().unwrap_or_default();
@@ -108,7 +198,7 @@ impl Picture {
             &mut put,
         )
         .map_err(WriteError::Memory)?;
-        Ok(2)
+        Ok(self.copied.saturating_add(2))
     }
 }
 

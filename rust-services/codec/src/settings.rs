@@ -4,9 +4,10 @@
 
 use gst::prelude::*;
 use gstreamer as gst;
+use serde::{Deserialize, Serialize};
 
 /// Profiles of H.264 that encoders are asked for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum H264Profile {
     /// Constrained baseline is what encoders understand by it.
     Baseline,
@@ -17,7 +18,7 @@ pub enum H264Profile {
 }
 
 /// Profiles of HEVC that encoders are asked for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum HevcProfile {
     /// Main, 8 bit.
     Main,
@@ -26,7 +27,7 @@ pub enum HevcProfile {
 }
 
 /// A profile of whichever codec.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Profile {
     /// Of H.264.
     H264(H264Profile),
@@ -47,7 +48,7 @@ impl Profile {
 }
 
 /// Whether the bit rate may vary.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub enum BitrateMode {
     /// More bits where there is more to see.
     #[default]
@@ -57,7 +58,7 @@ pub enum BitrateMode {
 }
 
 /// How to encode.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct EncoderSettings {
     /// Bits per second.
     pub bitrate: u32,

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use agl_virtio_codec::process::Setup;
 use agl_virtio_codec::{Codec, Elements, Size};
 use agl_virtio_service::config::{Problems, Validate};
 use serde::Deserialize;
@@ -49,6 +50,28 @@ impl DialectChoice {
     }
 }
 
+/// Where the codecs run.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// Each stream's in a process of its own: one that crashes takes its stream.
+    #[default]
+    Process,
+    /// In threads of the service: one that crashes takes all streams of the device.
+    Thread,
+}
+
+impl Isolation {
+    /// As the configuration has it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Process => "process",
+            Self::Thread => "thread",
+        }
+    }
+}
+
 /// The device's configuration.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -71,6 +94,10 @@ pub struct Config {
     pub max_height: u32,
     /// A codec that does nothing for so long ends its stream, in seconds (1 to 3600).
     pub watchdog: u32,
+    /// Where the codecs run.
+    pub isolation: Isolation,
+    /// MiB that the codec of a stream may have in a process of its own (64 to 65536).
+    pub session_memory: u32,
     /// Files and folders that the elements need beyond what the sandbox leaves, such as
     /// `/dev/rgnmm`.
     pub paths: Vec<PathBuf>,
@@ -89,6 +116,9 @@ impl Default for Config {
             max_width: 4096,
             max_height: 4096,
             watchdog: 20,
+            isolation: Isolation::default(),
+            // Of 3840x2160 with sixteen reference pictures libav has 500.
+            session_memory: 2048,
             paths: Vec::new(),
         }
     }
@@ -117,6 +147,7 @@ impl Validate for Config {
         problems.range("max_width", &self.max_width, LEAST_SIDE..=16_384);
         problems.range("max_height", &self.max_height, LEAST_SIDE..=16_384);
         problems.range("watchdog", &self.watchdog, 1..=3600);
+        problems.range("session_memory", &self.session_memory, 64..=65_536);
         problems.require(
             self.max_pixel_rate > 0,
             "max_pixel_rate",
@@ -155,6 +186,20 @@ impl Config {
     #[must_use]
     pub fn patience(&self) -> Duration {
         Duration::from_secs(self.watchdog.into())
+    }
+
+    /// What the processes of codecs are for. `log` is how much they say.
+    #[must_use]
+    pub fn setup(&self, sandbox: bool, log: log::LevelFilter) -> Setup {
+        Setup {
+            elements: self.wanted(),
+            paths: self.paths.clone(),
+            patience: self.patience(),
+            memory: u64::from(self.session_memory) << 20,
+            pixels: self.limits().most.even().pixels(),
+            sandbox,
+            log: log.to_string(),
+        }
     }
 
     /// The elements of the function that is wanted, and of the codecs that are.
@@ -198,6 +243,7 @@ mod tests {
             max_width: 15,
             max_height: 16_385,
             watchdog: 0,
+            session_memory: 63,
             ..Config::default()
         };
         let mut named = problems(&config);
@@ -210,6 +256,7 @@ mod tests {
                 "max_pixel_rate",
                 "max_sessions",
                 "max_width",
+                "session_memory",
                 "watchdog"
             ]
         );

@@ -23,6 +23,8 @@ pub struct Identity {
     pub function: Function,
     /// The draft.
     pub dialect: &'static str,
+    /// Where the codecs run.
+    pub isolation: &'static str,
     /// What is offered.
     pub codecs: Vec<&'static str>,
 }
@@ -116,6 +118,12 @@ impl Control {
         self.identity.dialect
     }
 
+    /// Where the codecs run: each stream's in a process, or in a thread of the service.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn isolation(&self) -> &str {
+        self.identity.isolation
+    }
+
     /// The codecs that are offered.
     #[zbus(property(emits_changed_signal = "const"))]
     fn codecs(&self) -> Vec<String> {
@@ -197,6 +205,13 @@ impl SessionControl {
     #[zbus(property(emits_changed_signal = "false"))]
     fn latency(&self) -> (u64, u64) {
         self.0.latency()
+    }
+
+    /// The number of the process in which its codec runs; 0 where that is the service's or there is none
+    /// yet.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn process(&self) -> u32 {
+        self.0.process()
     }
 
     /// Whether it has failed and only waits for the guest to notice.

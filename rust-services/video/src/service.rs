@@ -2,17 +2,17 @@
 
 //! The process: its options, its sandbox, its server.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use agl_virtio_codec::process::{Nursery, Workers, registry};
 use agl_virtio_codec::{Bell, Codec, CodecError, Host, Library};
-use agl_virtio_service::cli::Program;
+use agl_virtio_service::cli::{CommonArgs, Program};
 use agl_virtio_service::sandbox::{Policy, Role};
 use agl_virtio_service::{Daemon, Exit, ExitReason, Service, ServingError};
 use virtio_device::{Options as ServerOptions, Server};
 
-use crate::coder::HostCodecs;
-use crate::config::{Config, DialectChoice};
+use crate::coder::{Codecs, HostCodecs};
+use crate::config::{Config, DialectChoice, Isolation};
 use crate::control::{self, Identity};
 use crate::device::VideoDevice;
 use crate::model::{Formats, Function, Shared};
@@ -62,6 +62,9 @@ impl ExitReason for VideoError {
 /// The daemon.
 pub struct Video;
 
+/// Born before the sandbox, wanted after it.
+static NURSERY: Mutex<Option<Nursery>> = Mutex::new(None);
+
 impl Daemon for Video {
     const TYPE: &'static str = "video";
     const PROGRAM: Program = Program {
@@ -94,6 +97,21 @@ impl Daemon for Video {
         old.is_same_device(new)
     }
 
+    fn usual_name(config: &Config) -> &'static str {
+        match config.function {
+            Function::Decoder => "decoder",
+            Function::Encoder => "encoder",
+        }
+    }
+
+    fn before_sandbox(config: &Config, common: &CommonArgs) -> std::io::Result<()> {
+        if config.isolation == Isolation::Process {
+            let nursery = Nursery::start(config.setup(!common.no_sandbox, common.log))?;
+            *NURSERY.lock().unwrap_or_else(PoisonError::into_inner) = Some(nursery);
+        }
+        Ok(())
+    }
+
     fn sandbox(config: &Config, policy: &mut Policy) {
         policy.backend_threads();
         // Codecs of libav and of x264 and x265 count processors and look at what they can do.
@@ -101,8 +119,8 @@ impl Daemon for Video {
             .read_only("/proc")
             .read_only("/sys/devices/system")
             .read_only("/usr/share");
-        if let Some(home) = std::env::var_os("HOME") {
-            policy.read_write(PathBuf::from(home).join(".cache/gstreamer-1.0"));
+        if let Some(folder) = registry() {
+            policy.read_write(folder);
         }
         for path in &config.paths {
             policy.read_write(path);
@@ -110,12 +128,9 @@ impl Daemon for Video {
     }
 
     fn serve(service: Service<Config>, config: Config) -> Result<(), VideoError> {
-        let library = Library::load(&config.wanted())?;
+        let bell = Arc::new(Bell::default());
+        let (host_codecs, offered) = codecs(&config, &service, &bell)?;
         let dialect = config.dialect.dialect();
-        let offered: Vec<Codec> = match config.function {
-            Function::Decoder => library.decoders().collect(),
-            Function::Encoder => library.encoders().collect(),
-        };
         let formats = Formats::new(offered.into_iter(), config.limits(), &*dialect);
         if formats.codecs().is_empty() {
             return Err(CodecError::NoCodec.into());
@@ -128,20 +143,10 @@ impl Daemon for Video {
             codecs.join(", ")
         );
         let statistics = Arc::new(Statistics::new(config.quota()));
-        let bell = Arc::new(Bell::default());
-        let ring = Arc::clone(&bell);
-        let host_codecs = HostCodecs {
-            library,
-            host: Host {
-                notify: Arc::new(move || ring.ring()),
-                // The queue thread starts them, and they may do what it may.
-                prepare: Arc::new(|| ()),
-                patience: config.patience(),
-            },
-        };
         let identity = Identity {
             function: config.function,
             dialect: dialect.name(),
+            isolation: config.isolation.name(),
             codecs,
         };
         let shared = Shared {
@@ -151,7 +156,7 @@ impl Daemon for Video {
             statistics: Arc::clone(&statistics),
         };
         let beat = service.health.worker("video");
-        let device = VideoDevice::new(shared, Box::new(host_codecs), bell, beat);
+        let device = VideoDevice::new(shared, host_codecs, bell, beat);
         let seat = service.first_seat(server(&service, device)?)?;
         if let Err(error) = control::show(&service.bus, identity, &statistics) {
             log::error!("the codecs stay off the bus: {error}");
@@ -160,6 +165,42 @@ impl Daemon for Video {
         service.ready();
         Ok(service.serve(vec![seat])?)
     }
+}
+
+/// The codecs, and which there are of the device's function.
+fn codecs(
+    config: &Config,
+    service: &Service<Config>,
+    bell: &Arc<Bell>,
+) -> Result<(Box<dyn Codecs>, Vec<Codec>), CodecError> {
+    let (ring, sandbox) = (Arc::clone(bell), service.sandbox.clone());
+    let host = Host {
+        notify: Arc::new(move || ring.ring()),
+        // Mostly the queue thread starts them, and they may do what it may.
+        prepare: Arc::new(move || sandbox.enter(Role::Backend)),
+        patience: config.patience(),
+    };
+    let is_decoder = config.function == Function::Decoder;
+    let nursery = NURSERY
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take();
+    if let Some(nursery) = nursery {
+        let workers = Workers::new(nursery, host)?;
+        let offered = if is_decoder {
+            workers.decoders().to_vec()
+        } else {
+            workers.encoders().to_vec()
+        };
+        return Ok((Box::new(workers), offered));
+    }
+    let library = Library::load(&config.wanted())?;
+    let offered = if is_decoder {
+        library.decoders().collect()
+    } else {
+        library.encoders().collect()
+    };
+    Ok((Box::new(HostCodecs { library, host }), offered))
 }
 
 fn server(service: &Service<Config>, device: VideoDevice) -> Result<Arc<Server>, ServingError> {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use agl_virtio_codec::{Codec, Counters, Size};
+use agl_virtio_codec::{Codec, CodecError, Counters, Size};
 
 /// What a guest may have.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -28,6 +28,8 @@ pub struct Statistics {
     past: Mutex<Totals>,
     opened: AtomicU64,
     refused: AtomicU64,
+    died: AtomicU64,
+    hung: AtomicU64,
     observer: OnceLock<Observer>,
     wake: Mutex<Option<Box<dyn Fn() + Send>>>,
 }
@@ -63,6 +65,8 @@ impl Statistics {
             past: Mutex::default(),
             opened: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            died: AtomicU64::new(0),
+            hung: AtomicU64::new(0),
             observer: OnceLock::new(),
             wake: Mutex::new(None),
         }
@@ -114,6 +118,15 @@ impl Statistics {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// A codec has ended its stream.
+    pub fn codec_failed(&self, error: &CodecError) {
+        match error {
+            CodecError::Died { .. } => self.died.fetch_add(1, Ordering::Relaxed),
+            CodecError::Hangs { .. } => self.hung.fetch_add(1, Ordering::Relaxed),
+            _ => 0,
+        };
+    }
+
     /// A stream begins.
     pub fn open(self: &Arc<Self>, id: u32, codec: Codec, owner: &str) -> Arc<Session> {
         let session = Arc::new(Session::new(id, codec, owner, Arc::clone(self)));
@@ -157,6 +170,8 @@ impl Statistics {
             ("sessions-opened", self.opened.load(Ordering::Relaxed)),
             ("sessions-refused", self.refused.load(Ordering::Relaxed)),
             ("sessions-failed", totals.failed),
+            ("codecs-died", self.died.load(Ordering::Relaxed)),
+            ("codecs-hung", self.hung.load(Ordering::Relaxed)),
             ("inputs", totals.inputs),
             ("bytes-in", totals.bytes_in),
             ("frames", totals.frames),
@@ -198,6 +213,7 @@ pub struct Session {
     latency_sum: AtomicU64,
     latency_max: AtomicU64,
     coded: AtomicU64,
+    process: AtomicU32,
     failed: AtomicBool,
     terminate: AtomicBool,
     statistics: Arc<Statistics>,
@@ -221,6 +237,7 @@ impl Session {
             latency_sum: AtomicU64::new(0),
             latency_max: AtomicU64::new(0),
             coded: AtomicU64::new(0),
+            process: AtomicU32::new(0),
             failed: AtomicBool::new(false),
             terminate: AtomicBool::new(false),
             statistics,
@@ -269,6 +286,12 @@ impl Session {
             mean.unwrap_or(0) / 1000,
             self.latency_max.load(Ordering::Relaxed) / 1000,
         )
+    }
+
+    /// The number of its codec's process; 0 where that is this one, or there is none yet.
+    #[must_use]
+    pub fn process(&self) -> u32 {
+        self.process.load(Ordering::Relaxed)
     }
 
     /// Whether it has failed.
@@ -327,6 +350,11 @@ impl Session {
             .store(counters.latency_sum, Ordering::Relaxed);
         self.latency_max
             .store(counters.latency_max, Ordering::Relaxed);
+    }
+
+    /// Its codec runs in this process.
+    pub(crate) fn runs_in(&self, process: u32) {
+        self.process.store(process, Ordering::Relaxed);
     }
 
     /// It has failed.

@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use gstreamer as gst;
+use serde::{Deserialize, Serialize};
 
 use crate::error::CodecError;
 use crate::layout::Size;
 use crate::ledger::{Ledger, Unit, number_on};
 
 /// What has gone through a session.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Counters {
     /// Inputs pushed.
     pub pushed: u64,

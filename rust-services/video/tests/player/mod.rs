@@ -22,7 +22,7 @@ pub(crate) const VP9: u32 = 0x1005;
 pub(crate) const NV12: u32 = 4;
 
 /// Bytes of a buffer for coded bytes.
-const CODED: u32 = 64 * 1024;
+pub(crate) const CODED: u32 = 64 * 1024;
 /// Buffers of each queue.
 const INPUTS: u32 = 3;
 const OUTPUTS: u32 = 3;
@@ -32,13 +32,13 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(20);
 
 /// Memory of a resource.
-struct Resource {
-    runs: Vec<Buffer>,
+pub(crate) struct Resource {
+    pub(crate) runs: Vec<Buffer>,
 }
 
 impl Resource {
     /// In pieces, no two of which follow each other.
-    fn new(driver: &mut VideoClient, bytes: u32) -> Self {
+    pub(crate) fn new(driver: &mut VideoClient, bytes: u32) -> Self {
         let memory = driver.guest_mut().memory().clone();
         let piece = 5000;
         let mut left = bytes;
@@ -51,7 +51,7 @@ impl Resource {
         Self { runs }
     }
 
-    fn write(&self, driver: &mut VideoClient, bytes: &[u8]) {
+    pub(crate) fn write(&self, driver: &mut VideoClient, bytes: &[u8]) {
         let memory = driver.guest_mut().memory().clone();
         let mut rest = bytes;
         for run in &self.runs {
@@ -62,7 +62,7 @@ impl Resource {
         assert!(rest.is_empty(), "a unit is larger than its buffer");
     }
 
-    fn read(&self, driver: &mut VideoClient) -> Vec<u8> {
+    pub(crate) fn read(&self, driver: &mut VideoClient) -> Vec<u8> {
         let memory = driver.guest_mut().memory().clone();
         let runs = self.runs.iter();
         runs.flat_map(|run| memory.bytes(run.addr, run.len).unwrap())
@@ -312,42 +312,47 @@ impl<'a> Player<'a> {
         }
     }
 
-    /// The sum of what is seen, as the host's own decoder has it.
+    /// Notes the sum of what is seen.
     fn keep(&mut self, id: u32) {
         let memory = self.outputs[id as usize - 1].read(self.driver);
         let params = self.params.as_ref().unwrap();
-        let (width, height) = params.crop();
-        let (width, height) = (width as usize, height as usize);
-        let rows = params.size().1 as usize;
-        let stride = params.plane(0).1 as usize;
-        let (half, half_rows) = (width.div_ceil(2), height.div_ceil(2));
-        // Offset, stride, bytes of a row, rows.
-        let chroma = stride * rows;
-        let planes = match self.raw {
-            1..=3 => vec![(0, stride, width * 4, height)],
-            4 => vec![
-                (0, stride, width, height),
-                (chroma, stride, half * 2, half_rows),
-            ],
-            _ => vec![
-                (0, stride, width, height),
-                (chroma, stride / 2, half, half_rows),
-                (
-                    chroma + stride / 2 * (rows / 2),
-                    stride / 2,
-                    half,
-                    half_rows,
-                ),
-            ],
-        };
-        let mut sum = Fnv::new();
-        for (offset, stride, bytes, rows) in planes {
-            for row in 0..rows {
-                sum.add(&memory[offset + row * stride..][..bytes]);
-            }
-        }
-        self.sums.push(sum.value());
+        self.sums.push(sum_of(&memory, params, self.raw));
     }
+}
+
+/// The sum of what is seen of a picture, as the host's own decoder has it.
+pub(crate) fn sum_of(memory: &[u8], params: &Params, raw: u32) -> u64 {
+    let (width, height) = params.crop();
+    let (width, height) = (width as usize, height as usize);
+    let rows = params.size().1 as usize;
+    let stride = params.plane(0).1 as usize;
+    let (half, half_rows) = (width.div_ceil(2), height.div_ceil(2));
+    // Offset, stride, bytes of a row, rows.
+    let chroma = stride * rows;
+    let planes = match raw {
+        1..=3 => vec![(0, stride, width * 4, height)],
+        4 => vec![
+            (0, stride, width, height),
+            (chroma, stride, half * 2, half_rows),
+        ],
+        _ => vec![
+            (0, stride, width, height),
+            (chroma, stride / 2, half, half_rows),
+            (
+                chroma + stride / 2 * (rows / 2),
+                stride / 2,
+                half,
+                half_rows,
+            ),
+        ],
+    };
+    let mut sum = Fnv::new();
+    for (offset, stride, bytes, rows) in planes {
+        for row in 0..rows {
+            sum.add(&memory[offset + row * stride..][..bytes]);
+        }
+    }
+    sum.value()
 }
 
 /// Codes pictures in NV12.

@@ -160,6 +160,7 @@ impl<G: Guest> Stream<G> {
     fn note_counters(&self) {
         if let Some(coder) = &self.coder {
             self.session.count(&coder.counters());
+            self.session.runs_in(coder.process());
         }
     }
 

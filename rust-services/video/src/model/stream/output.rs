@@ -39,7 +39,10 @@ impl<G: Guest> Stream<G> {
                     out.answer(ticket, self.id, Answer::Ok);
                 }
             }
-            Told::Failed(error) => self.fail(&error.to_string(), out),
+            Told::Failed(error) => {
+                shared.statistics.codec_failed(&error);
+                self.fail(&error.to_string(), out);
+            }
         }
         true
     }

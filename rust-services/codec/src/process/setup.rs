@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! What workers are for, what they may have, and how a process finds that it is one.
+
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use agl_virtio_service::sandbox::{Policy, Role, Sandbox};
+use agl_virtio_service::{Exit, logging};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+use serde::{Deserialize, Serialize};
+
+use crate::elements::Elements;
+
+/// The first argument of a nursery.
+pub(super) const NURSERY: &str = "--codec-nursery";
+/// The first argument of a worker.
+pub(super) const WORKER: &str = "--codec-worker";
+/// Descriptors that a worker may have open.
+const OPEN_FILES: u64 = 512;
+
+/// Known before any guest has said a word: nothing of it can be changed later.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Setup {
+    /// The elements of the codecs.
+    pub elements: Elements,
+    /// What they need of the file system beyond what every program does.
+    pub paths: Vec<PathBuf>,
+    /// After how long without any progress a session is given up.
+    pub patience: Duration,
+    /// Bytes of memory that a worker may have of its own.
+    pub memory: u64,
+    /// Pixels of a picture, at most.
+    pub pixels: u64,
+    /// Whether workers are confined; else it is for a developer.
+    pub sandbox: bool,
+    /// How much they say.
+    pub log: String,
+}
+
+impl Setup {
+    fn policy(&self, role: Role) -> Policy {
+        let mut policy = Policy::only(role);
+        // Codecs of libav and of x264 and x265 count processors and look at what they can do.
+        for path in ["/proc", "/sys/devices/system", "/usr/share"] {
+            policy.read_only(path);
+        }
+        if let Some(folder) = registry() {
+            policy.read_only(folder);
+        }
+        for path in &self.paths {
+            policy.read_write(path);
+        }
+        policy.open_files(OPEN_FILES);
+        policy
+    }
+
+    fn confine(&self, role: Role, policy: &Policy) {
+        if !self.sandbox {
+            return;
+        }
+        let sandbox = Sandbox::lock_down(policy);
+        sandbox.enter(role);
+        let report = sandbox.report();
+        if !report.is_complete() {
+            log::debug!("{role:?}: {report}");
+        }
+    }
+
+    pub(super) fn confine_nursery(&self) {
+        let mut policy = self.policy(Role::Nursery);
+        // It executes this program, as the loader of the C library does for it.
+        for path in ["/proc/self/exe", "/lib64", "/usr/lib64"] {
+            policy.read_only(path);
+        }
+        self.confine(Role::Nursery, &policy);
+    }
+
+    pub(super) fn confine_worker(&self) {
+        // Whatever else fails, nobody is left behind.
+        let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+        let most = getrlimit(Resource::Data).maximum;
+        let most = most.map_or(self.memory, |most| most.min(self.memory));
+        let limit = Rlimit {
+            current: Some(most),
+            maximum: Some(most),
+        };
+        if let Err(error) = setrlimit(Resource::Data, limit) {
+            log::warn!("a codec's memory is not limited: {error}");
+        }
+        // rustix asks the kernel where its clock is, once, by a prctl that is refused later.
+        let _ = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        self.confine(Role::Worker, &self.policy(Role::Worker));
+    }
+}
+
+/// Where GStreamer keeps what it knows of its plugins.
+#[must_use]
+pub fn registry() -> Option<PathBuf> {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
+    Some(cache.or_else(home)?.join("gstreamer-1.0"))
+}
+
+/// Does the work of a worker or of a nursery, where this process was started as one: a service's
+/// `main` calls it first.
+#[must_use]
+pub fn main_of_worker() -> Option<ExitCode> {
+    let mut words = std::env::args();
+    let role = words.nth(1)?;
+    let is_nursery = role == NURSERY;
+    if !is_nursery && role != WORKER {
+        return None;
+    }
+    let Some(text) = words.next() else {
+        return Some(Exit::Usage.into());
+    };
+    let Ok(setup) = serde_json::from_str::<Setup>(&text) else {
+        return Some(Exit::Usage.into());
+    };
+    logging::start(
+        "agl-virtio-codec",
+        setup.log.parse().unwrap_or(log::LevelFilter::Info),
+    );
+    let Ok(socket) = std::io::stdin().as_fd().try_clone_to_owned() else {
+        return Some(Exit::Usage.into());
+    };
+    let done = if is_nursery {
+        super::nursery::run(&setup, &text, &socket)
+    } else {
+        super::worker::run(&setup, &socket)
+    };
+    Some(match done {
+        Ok(()) => Exit::Ok.into(),
+        // Its session was closed while it spoke.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Exit::Ok.into(),
+        Err(error) => {
+            log::error!("{role}: {error}");
+            Exit::Os.into()
+        }
+    })
+}
