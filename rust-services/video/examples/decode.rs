@@ -13,24 +13,22 @@
     reason = "a measurement of our own service, of a clip of our own"
 )]
 
-use std::error::Error;
+mod pages;
+
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
 use frontend::clients::video::{
-    DONE, INPUT, OK, OUTPUT, Params, RESOLUTION_CHANGED, VideoClient, done,
+    DONE, INPUT, OUTPUT, Params, RESOLUTION_CHANGED, VideoClient, done,
 };
 use frontend::{Buffer, ChainId, Deadline};
-
-type Outcome<T> = Result<T, Box<dyn Error>>;
+use pages::{Outcome, fill, ok, pages};
 
 const STREAM: u32 = 1;
 const H264: u32 = 0x1002;
 const NV12: u32 = 4;
 /// Bytes of a buffer for coded bytes.
 const CODED: u32 = 256 * 1024;
-/// A guest's memory comes in pages.
-const PAGE: u32 = 4096;
 /// Buffers for pictures.
 const PICTURES: u32 = 6;
 
@@ -44,28 +42,6 @@ fn units(path: &str) -> Outcome<Vec<Vec<u8>>> {
         rest = later;
     }
     Ok(units)
-}
-
-fn ok(answer: u32) -> Outcome<()> {
-    (answer == OK)
-        .then_some(())
-        .ok_or_else(|| format!("answered with {answer:#x}").into())
-}
-
-fn pages(client: &mut VideoClient, bytes: u32) -> Outcome<Vec<Buffer>> {
-    let memory = client.guest_mut().memory().clone();
-    let count = bytes.div_ceil(PAGE);
-    (0..count)
-        .map(|_| Ok(memory.alloc(PAGE, u64::from(PAGE))?))
-        .collect()
-}
-
-fn fill(client: &mut VideoClient, pages: &[Buffer], unit: &[u8]) -> Outcome<()> {
-    let memory = client.guest_mut().memory().clone();
-    for (page, bytes) in pages.iter().zip(unit.chunks(PAGE as usize)) {
-        memory.write(page.addr, bytes)?;
-    }
-    Ok(())
 }
 
 struct Stream {

@@ -26,7 +26,7 @@ use agl_virtio_codec::{Codec, PixelFormat, Size};
 use bench::{encode, plain, plain_as};
 use frontend::Deadline;
 use frontend::clients::video::{
-    COMMANDS, ERROR, INPUT, INVALID_OPERATION, INVALID_PARAMETER, INVALID_RESOURCE_ID,
+    COMMANDS, Draft, ERROR, INPUT, INVALID_OPERATION, INVALID_PARAMETER, INVALID_RESOURCE_ID,
     INVALID_STREAM_ID, OK, OUT_OF_MEMORY, OUTPUT, Params, UNSUPPORTED_CONTROL, VideoClient, done,
     request, word,
 };
@@ -189,9 +189,13 @@ fn pictures_are_encoded_and_come_back_nearly_the_same() {
     let directory = tempfile::tempdir().unwrap();
     let service = launch(directory.path(), "encoder").start().unwrap();
     let mut driver = client(&service);
-    for (stream, (codec, coded)) in
-        (1..).zip([(Codec::H264, H264), (Codec::Vp8, VP8), (Codec::Vp9, VP9)])
-    {
+    let codecs = [
+        (Codec::H264, H264),
+        (Codec::Hevc, HEVC),
+        (Codec::Vp8, VP8),
+        (Codec::Vp9, VP9),
+    ];
+    for (stream, (codec, coded)) in (1..).zip(codecs) {
         let size = Size::new(176, 144);
         let raw = bench::raw(size, 12);
         let mut player = CodedPlayer::new(&mut driver, stream, coded, size);
@@ -214,6 +218,79 @@ fn pictures_are_encoded_and_come_back_nearly_the_same() {
             assert!(psnr > 28.0, "{codec} picture {number}: {psnr:.1} dB");
         }
         player.close();
+    }
+}
+
+#[test]
+fn a_guest_of_draft_v3_decodes_and_encodes() {
+    let directory = tempfile::tempdir().unwrap();
+    let decoder = launch(directory.path(), "decoder")
+        .args(["--dialect", "v3"])
+        .start()
+        .unwrap();
+    let mut driver = client(&decoder).speaking(Draft::V3);
+    let clip = encode(B_FRAMES, Size::new(178, 142), 12);
+    for (stream, raw, format) in [(1, NV12, PixelFormat::Nv12), (2, 5, PixelFormat::I420)] {
+        let mut player = Player::new(&mut driver, stream, H264, raw);
+        player.play(&clip.units, 500);
+        assert_eq!(player.sums, plain_as(Codec::H264, &clip, format));
+        assert_eq!(player.timestamps, clip.in_order_of_display(500));
+        assert!(player.keys[0] && !player.keys.iter().all(|key| *key));
+        player.close();
+    }
+    drop(decoder);
+    let encoder = launch(directory.path(), "encoder")
+        .args(["--dialect", "v3"])
+        .start()
+        .unwrap();
+    let mut driver = client(&encoder).speaking(Draft::V3);
+    let size = Size::new(176, 144);
+    let raw = bench::raw(size, 6);
+    let mut player = CodedPlayer::new(&mut driver, 1, H264, size);
+    player.encode(&raw, Some(3));
+    assert!(player.keys[0] && player.keys[3] && !player.keys[1]);
+    assert_eq!(bench::decoded(Codec::H264, &player.units).len(), 6);
+    player.close();
+}
+
+/// Asks for a control of an encoder's stream: 2 is the profile, 3 the level.
+fn control(driver: &mut VideoClient, stream: u32, control: u32) -> u32 {
+    let answer = driver.ask(0x10b, stream, &[control, 0]).unwrap();
+    assert_eq!(word(&answer, 0), 0x205);
+    word(&answer, 8)
+}
+
+#[test]
+fn profile_and_level_are_in_the_stream_that_was_asked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let service = launch(directory.path(), "encoder").start().unwrap();
+    let mut driver = client(&service);
+    let size = Size::new(176, 144);
+    let raw = bench::raw(size, 3);
+    // Numbers of virtio-video; then profile_idc and level_idc of the sequence parameter set.
+    let cases = [
+        (0x100, 0x104, 66, 20),
+        (0x101, 0x107, 77, 30),
+        (0x103, 0x10a, 100, 40),
+    ];
+    for (stream, (profile, level, profile_idc, level_idc)) in (1..).zip(cases) {
+        let mut player = CodedPlayer::new(&mut driver, stream, H264, size);
+        player.control(2, profile);
+        player.control(3, level);
+        player.encode(&raw, None);
+        let unit = &player.units[0];
+        let start = unit.windows(4).position(|at| at == [0, 0, 1, 0x67]);
+        let header = &unit[start.unwrap() + 4..][..3];
+        assert_eq!((header[0], header[2]), (profile_idc, level_idc));
+        player.close();
+    }
+    assert_eq!(driver.create(9, H264).unwrap(), OK);
+    for (kind, value) in [(2, 0x103), (3, 0x102)] {
+        assert_eq!(driver.command(0x10c, 9, &[kind, 0, value, 0]).unwrap(), OK);
+        assert_eq!(control(&mut driver, 9, kind), value);
+        let refused = driver.command(0x10c, 9, &[kind, 0, 0x7777, 0]);
+        assert_eq!(refused.unwrap(), INVALID_PARAMETER);
+        assert_eq!(control(&mut driver, 9, kind), value);
     }
 }
 

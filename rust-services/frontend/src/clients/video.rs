@@ -117,6 +117,79 @@ impl Params {
     }
 }
 
+/// Which draft of virtio-video a guest speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Draft {
+    /// As AGL's guests.
+    #[default]
+    V5,
+    /// As ChromeOS' guests. Answers about resources are given to the caller as those of v5.
+    V3,
+}
+
+impl Draft {
+    /// The number of a raw format whose number in v5 this is.
+    #[must_use]
+    pub fn raw(self, of_v5: u32) -> u32 {
+        match (self, of_v5) {
+            // v3 has no RGBA8888.
+            (Self::V3, 4..) => of_v5 - 1,
+            _ => of_v5,
+        }
+    }
+
+    /// The words of `RESOURCE_ATTACH`, or of v3's `RESOURCE_CREATE`.
+    fn attach(self, queue: u32, id: u32, planes: &[&[Buffer]]) -> Vec<u32> {
+        let mut words = vec![queue, id];
+        if self == Self::V3 {
+            // One buffer, or one for each plane.
+            let layout = if planes.len() == 1 { 1 } else { 2 };
+            words.extend([layout, planes.len() as u32]);
+            words.extend([0; 8]);
+            words.extend((0..8).map(|plane| planes.get(plane).map_or(0, |runs| runs.len() as u32)));
+        }
+        for plane in planes {
+            if self == Self::V5 {
+                words.extend([plane.len() as u32, 0]);
+            }
+            for run in *plane {
+                words.extend([run.addr as u32, (run.addr >> 32) as u32, run.len, 0]);
+            }
+        }
+        words
+    }
+
+    /// The words of `RESOURCE_QUEUE`.
+    fn queue(self, queue: u32, id: u32, timestamp: u64, bytes: u32) -> Vec<u32> {
+        let (low, high) = (timestamp as u32, (timestamp >> 32) as u32);
+        let mut words = match self {
+            Self::V5 => vec![queue, id, 0, 0, low, high, bytes],
+            Self::V3 => vec![queue, id, low, high, 1, bytes],
+        };
+        // Of eight planes one is used.
+        words.resize(words.len() + 7, 0);
+        words
+    }
+
+    /// An answer as v5 has it.
+    fn answer(self, bytes: Vec<u8>) -> Vec<u8> {
+        if self == Self::V5 || word(&bytes, 0) != DONE {
+            return bytes;
+        }
+        let flags = word(&bytes, 16);
+        let flags = if flags & 2 != 0 { EOS } else { 0 } | if flags & 4 != 0 { KEY } else { 0 };
+        let mut words = vec![
+            flags,
+            0,
+            word(&bytes, 8),
+            word(&bytes, 12),
+            word(&bytes, 20),
+        ];
+        words.resize(4 + 8, 0);
+        request(DONE, word(&bytes, 4), &words)
+    }
+}
+
 /// What a request that is on its way has.
 #[derive(Debug)]
 struct Posted {
@@ -128,6 +201,7 @@ struct Posted {
 #[derive(Debug)]
 pub struct VideoClient {
     guest: Guest,
+    draft: Draft,
     posted: HashMap<ChainId, Posted>,
     /// Answers that came while another one was waited for.
     early: HashMap<ChainId, Vec<u8>>,
@@ -156,6 +230,7 @@ impl VideoClient {
     pub fn start(stream: UnixStream, options: &GuestOptions) -> Result<Self> {
         let mut client = Self {
             guest: Guest::connect(stream, options)?,
+            draft: Draft::default(),
             posted: HashMap::new(),
             early: HashMap::new(),
             events: HashMap::new(),
@@ -163,6 +238,19 @@ impl VideoClient {
         client.guest.start()?;
         client.listen(16)?;
         Ok(client)
+    }
+
+    /// Speak this draft from now on.
+    #[must_use]
+    pub fn speaking(mut self, draft: Draft) -> Self {
+        self.draft = draft;
+        self
+    }
+
+    /// What it speaks.
+    #[must_use]
+    pub fn draft(&self) -> Draft {
+        self.draft
     }
 
     /// The guest.
@@ -256,7 +344,9 @@ impl VideoClient {
         let posted = posted.ok_or_else(|| Error::Memory(format!("{completion:?} was not sent")))?;
         let memory = self.guest.memory();
         let written = completion.written.min(posted.answer.len);
-        let bytes = memory.bytes(posted.answer.addr, written)?;
+        let bytes = self
+            .draft
+            .answer(memory.bytes(posted.answer.addr, written)?);
         memory.free(posted.request);
         memory.free(posted.answer);
         Ok((completion.chain, bytes))
@@ -344,13 +434,7 @@ impl VideoClient {
         id: u32,
         planes: &[&[Buffer]],
     ) -> Result<u32> {
-        let mut words = vec![queue, id];
-        for plane in planes {
-            words.extend([plane.len() as u32, 0]);
-            for run in *plane {
-                words.extend([run.addr as u32, (run.addr >> 32) as u32, run.len, 0]);
-            }
-        }
+        let words = self.draft.attach(queue, id, planes);
         self.command(0x104, stream, &words)
     }
 
@@ -366,16 +450,7 @@ impl VideoClient {
         timestamp: u64,
         bytes: u32,
     ) -> Result<ChainId> {
-        let mut words = vec![
-            queue,
-            id,
-            0,
-            0,
-            timestamp as u32,
-            (timestamp >> 32) as u32,
-            bytes,
-        ];
-        words.resize(6 + 8, 0);
+        let words = self.draft.queue(queue, id, timestamp, bytes);
         self.post(&request(0x105, stream, &words), DONE_SIZE)
     }
 

@@ -109,7 +109,7 @@ impl<'a> Player<'a> {
         let mut params = Params::new(INPUT, coded, 64, 64);
         params.0[12] = CODED;
         assert_eq!(driver.set_params(stream, &params).unwrap(), OK);
-        let params = Params::new(OUTPUT, raw, 64, 64);
+        let params = Params::new(OUTPUT, driver.draft().raw(raw), 64, 64);
         assert_eq!(driver.set_params(stream, &params).unwrap(), OK);
         let size = driver.params(stream, INPUT).unwrap().plane(0).0;
         assert_eq!(size, CODED);
@@ -372,7 +372,8 @@ pub(crate) struct CodedPlayer<'a> {
 impl<'a> CodedPlayer<'a> {
     pub(crate) fn new(driver: &'a mut VideoClient, stream: u32, coded: u32, size: Size) -> Self {
         assert_eq!(driver.create(stream, coded).unwrap(), OK);
-        let mut params = Params::new(INPUT, NV12, size.width, size.height);
+        let nv12 = driver.draft().raw(NV12);
+        let mut params = Params::new(INPUT, nv12, size.width, size.height);
         params.0[10] = 25;
         assert_eq!(driver.set_params(stream, &params).unwrap(), OK);
         let mut params = Params::new(OUTPUT, coded, size.width, size.height);
@@ -402,6 +403,14 @@ impl<'a> CodedPlayer<'a> {
             timestamps: Vec::new(),
             keys: Vec::new(),
         }
+    }
+
+    /// Gives a control a value.
+    pub(crate) fn control(&mut self, control: u32, value: u32) {
+        let set = self
+            .driver
+            .command(0x10c, self.stream, &[control, 0, value, 0]);
+        assert_eq!(set.unwrap(), OK);
     }
 
     /// Codes pictures (NV12 without padding), one of them as a key picture.
