@@ -357,7 +357,9 @@ static int virtio_rpmb_route_frames(struct device *dev, u8 *req,
 
 /*
  * Keys are derived from this. A virtio device has no identity of its own, so it
- * is the device's number among those of this guest.
+ * is the device's number among those of this guest. It goes to the last byte of
+ * a card's serial number: OP-TEE takes bytes 9 and 15, a card's revision and
+ * checksum, for zero, and two devices must not get the same key.
  */
 static int virtio_rpmb_register(struct virtio_rpmb *rpmb)
 {
@@ -371,11 +373,12 @@ static int virtio_rpmb_register(struct virtio_rpmb *rpmb)
 		.capacity = rpmb->config.capacity,
 	};
 	struct rpmb_dev *class_device;
+	unsigned int blocks;
 
-	id[15] = rpmb->number;
-	/* In sectors of 512 bytes, though its users take it for blocks. */
-	descr.reliable_wr_count = rpmb->config.max_wr_cnt ?
-		: rpmb->most_frames - 2;
+	id[13] ^= rpmb->number;
+	blocks = rpmb->config.max_wr_cnt ? : rpmb->most_frames - 2;
+	/* In sectors of 512 bytes: who uses it, doubles it. */
+	descr.reliable_wr_count = max(blocks / 2, 1U);
 	class_device = rpmb_dev_register(&rpmb->vdev->dev, &descr);
 	if (IS_ERR(class_device))
 		return PTR_ERR(class_device);
