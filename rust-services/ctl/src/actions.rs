@@ -17,6 +17,14 @@ use std::time::Duration;
 
 pub(crate) async fn act(bus: &Connection, command: &Command, json: bool) -> Result<(), CtlError> {
     let done = match command {
+        Command::Start { guest } if is_device(guest) => {
+            device_at(bus, guest).await?.start().await?;
+            format!("{guest} is started")
+        }
+        Command::Stop { guest, .. } if is_device(guest) => {
+            device_at(bus, guest).await?.stop().await?;
+            format!("{guest} is stopped")
+        }
         Command::Start { guest } => {
             guest_of(bus, guest).await?.start().await?;
             format!("{guest} runs")
@@ -96,6 +104,19 @@ async fn device_of<'a>(
         }
     }
     Err(CtlError::Usage(format!("{guest} has no device {device}")))
+}
+
+/// Whether GUEST or GUEST/DEVICE was written.
+fn is_device(text: &str) -> bool {
+    text.contains('/')
+}
+
+async fn device_at<'a>(
+    bus: &'a Connection,
+    text: &str,
+) -> Result<ManagedDeviceProxy<'a>, CtlError> {
+    let (guest, device) = text.split_once('/').unwrap_or((text, ""));
+    device_of(bus, guest, device).await
 }
 
 /// Presses the button and waits for the end: the manager ends the guest when the time is over.

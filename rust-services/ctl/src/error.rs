@@ -27,6 +27,9 @@ pub(crate) enum CtlError {
     /// What was found has been said already.
     #[error("this host is not able to run guests as it is")]
     NotAble,
+    /// Nobody reads what would be written.
+    #[error("nobody reads standard output any more")]
+    ReaderLeft,
     #[error("the guest still runs after {0} s")]
     StillRuns(u32),
 }
@@ -74,6 +77,7 @@ impl ExitReason for CtlError {
             Self::Usage(_) => Exit::Usage,
             Self::Files(_) => Exit::Config,
             Self::Terminal(_) => Exit::Io,
+            Self::ReaderLeft => Exit::Ok,
         }
     }
 }

@@ -2,7 +2,7 @@
 //! Is this host able to run guests: each finding with what to do about it.
 
 use crate::error::CtlError;
-use crate::table::{Tone, colours, paint};
+use crate::table::{Tone, colours, paint, width, wrap};
 use crate::{say, say_json};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -38,6 +38,9 @@ pub(crate) struct Finding {
     pub(crate) remedy: &'static str,
 }
 
+/// Below the findings, right of the verdicts.
+const INDENT: &str = "         ";
+
 pub(crate) fn check(json: bool) -> Result<(), CtlError> {
     let findings = findings();
     if json {
@@ -47,9 +50,14 @@ pub(crate) fn check(json: bool) -> Result<(), CtlError> {
         for finding in &findings {
             let word = format!("{:<8}", finding.verdict.word());
             let word = paint(&word, Tone::of_state(finding.verdict.word()), colours);
-            say(&format!("{word} {}: {}\n", finding.what, finding.found))?;
+            let room = width().map(|width| width.saturating_sub(INDENT.len()));
+            let found = format!("{}: {}", finding.what, finding.found);
+            let lines = wrap(&found, room).join(&format!("\n{INDENT}"));
+            say(&format!("{word} {lines}\n"))?;
             if !finding.remedy.is_empty() {
-                say(&format!("         {}\n", finding.remedy))?;
+                for line in wrap(finding.remedy, room) {
+                    say(&format!("{INDENT}{line}\n"))?;
+                }
             }
         }
     }

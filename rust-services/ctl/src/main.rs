@@ -9,6 +9,7 @@ mod monitor;
 mod options;
 mod pages;
 mod report;
+mod screen;
 mod show;
 mod snapshot;
 mod table;
@@ -43,7 +44,7 @@ fn main() -> ExitCode {
         Err(error) => Err(CtlError::Terminal(error)),
     };
     match result {
-        Ok(()) => Exit::Ok.into(),
+        Ok(()) | Err(CtlError::ReaderLeft) => Exit::Ok.into(),
         Err(error) => {
             eprintln!("agl-virtioctl: {error}");
             error.exit().into()
@@ -62,7 +63,7 @@ async fn run(options: &Options) -> Result<(), CtlError> {
         | Command::Show {
             file: Some(file), ..
         } => show::file(file, common.json),
-        Command::Check { files } if !files.is_empty() => show::check_files(files),
+        Command::Check { files } if !files.is_empty() => show::check_files(files, common.json),
         Command::Check { .. } => host::check(common.json),
         Command::Completion { shell } => pages::completion(*shell),
         Command::Man { folder } => pages::manual(folder),
@@ -79,7 +80,7 @@ async fn on_bus(command: &Command, common: &Common) -> Result<(), CtlError> {
             views::status(&guests, guest.as_deref(), common.json)
         }
         Command::Monitor => monitor::follow(&bus, common.json).await,
-        Command::Top { interval } => top::run(&bus, *interval).await,
+        Command::Top { interval } => top::run(&bus, *interval, common.json).await,
         Command::Report => report::write(&bus).await,
         Command::Show {
             guest: Some(guest),
@@ -96,15 +97,17 @@ async fn connect(common: &Common) -> Result<Connection, CtlError> {
         .map_err(|error| CtlError::Bus(error.to_string()))
 }
 
-/// Writes to standard output. A reader that left, such as `head`, has seen enough.
+/// Writes to standard output.
+///
+/// # Errors
+/// A reader that left, such as `head`, has seen enough: that ends the program, and is no failure.
 fn say(text: &str) -> Result<(), CtlError> {
     let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(CtlError::Terminal(error))
-        }
-        _ => Ok(()),
-    }
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written.map_err(|error| match error.kind() {
+        std::io::ErrorKind::BrokenPipe => CtlError::ReaderLeft,
+        _ => CtlError::Terminal(error),
+    })
 }
 
 /// Writes something as JSON.

@@ -57,21 +57,21 @@ fn tell(message: &Message, json: bool) -> Result<(), CtlError> {
             let mut changed: Vec<(String, OwnedValue)> = changed.into_iter().collect();
             changed.sort_by(|a, b| a.0.cmp(&b.0));
             for (name, value) in changed {
-                line(json, &path, &interface, &name, &plain(&value))?;
+                line(json, &path, &interface, &name, &value)?;
             }
         }
         "InterfacesAdded" => {
             type Body<'a> = (ObjectPath<'a>, HashMap<String, HashMap<String, OwnedValue>>);
             if let Ok((path, interfaces)) = body.deserialize::<Body<'_>>() {
                 for interface in ours(interfaces.keys()) {
-                    line(json, path.as_str(), interface, "", "is there")?;
+                    line(json, path.as_str(), interface, "", &Value::from("is there"))?;
                 }
             }
         }
         "InterfacesRemoved" => {
             if let Ok((path, interfaces)) = body.deserialize::<(ObjectPath<'_>, Vec<String>)>() {
                 for interface in ours(interfaces.iter()) {
-                    line(json, path.as_str(), interface, "", "is gone")?;
+                    line(json, path.as_str(), interface, "", &Value::from("is gone"))?;
                 }
             }
         }
@@ -84,7 +84,13 @@ fn ours<'a>(interfaces: impl Iterator<Item = &'a String>) -> impl Iterator<Item 
     interfaces.filter(|name| name.starts_with("org.automotivelinux"))
 }
 
-fn line(json: bool, path: &str, interface: &str, name: &str, value: &str) -> Result<(), CtlError> {
+fn line(
+    json: bool,
+    path: &str,
+    interface: &str,
+    name: &str,
+    value: &Value<'_>,
+) -> Result<(), CtlError> {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
@@ -95,7 +101,7 @@ fn line(json: bool, path: &str, interface: &str, name: &str, value: &str) -> Res
             "path": path,
             "interface": interface,
             "property": name,
-            "value": value,
+            "value": as_json(value),
         });
         return say(&format!("{event}\n"));
     }
@@ -105,7 +111,7 @@ fn line(json: bool, path: &str, interface: &str, name: &str, value: &str) -> Res
         seconds.checked_rem(3600).unwrap_or(0),
     );
     let clock = format!(
-        "{:02}:{:02}:{:02}.{:03}",
+        "{:02}:{:02}:{:02}.{:03}Z",
         hours.unwrap_or(0),
         rest.checked_div(60).unwrap_or(0),
         rest.checked_rem(60).unwrap_or(0),
@@ -114,14 +120,15 @@ fn line(json: bool, path: &str, interface: &str, name: &str, value: &str) -> Res
     let short = path.strip_prefix(ROOT).unwrap_or(path);
     let short = short.strip_prefix("/guests/").unwrap_or(short);
     let short = if short.is_empty() { "manager" } else { short };
-    let tone = table::Tone::of_state(value);
-    let value = table::paint(value, tone, table::colours());
+    let value = plain(value);
+    let tone = table::Tone::of_state(&value);
+    let value = table::paint(&value, tone, table::colours());
     let sign = if name.is_empty() { "" } else { " = " };
     say(&format!("{clock}  {short}  {name}{sign}{value}\n"))
 }
 
-fn plain(value: &OwnedValue) -> String {
-    match &**value {
+fn plain(value: &Value<'_>) -> String {
+    match value {
         Value::Str(text) => text.to_string(),
         Value::Bool(true) => "yes".to_owned(),
         Value::Bool(false) => "no".to_owned(),
@@ -129,5 +136,45 @@ fn plain(value: &OwnedValue) -> String {
         Value::U64(number) => number.to_string(),
         Value::F64(number) => number.to_string(),
         other => other.to_string(),
+    }
+}
+
+/// A value with its type, as far as JSON has one for it.
+fn as_json(value: &Value<'_>) -> serde_json::Value {
+    match value {
+        Value::Bool(flag) => (*flag).into(),
+        Value::U8(number) => (*number).into(),
+        Value::I32(number) => (*number).into(),
+        Value::U32(number) => (*number).into(),
+        Value::I64(number) => (*number).into(),
+        Value::U64(number) => (*number).into(),
+        Value::F64(number) => (*number).into(),
+        Value::Value(inner) => as_json(inner),
+        Value::Array(items) => items.iter().map(as_json).collect(),
+        Value::ObjectPath(path) => path.as_str().into(),
+        other => plain(other).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_keep_their_types_in_json() {
+        for (value, json, text) in [
+            (Value::from(true), serde_json::json!(true), "yes"),
+            (Value::from(7_u32), serde_json::json!(7), "7"),
+            (Value::from(0.5), serde_json::json!(0.5), "0.5"),
+            (
+                Value::from("running"),
+                serde_json::json!("running"),
+                "running",
+            ),
+        ] {
+            assert_eq!((as_json(&value), plain(&value).as_str()), (json, text));
+        }
+        let list = Value::from(vec!["a", "b"]);
+        assert_eq!(as_json(&list), serde_json::json!(["a", "b"]));
     }
 }

@@ -47,12 +47,12 @@ pub(crate) enum Command {
     },
     /// Start a guest with its devices; done when it runs
     Start {
-        /// The guest
+        /// The guest, or GUEST/DEVICE: then that device's service alone
         guest: String,
     },
     /// Press a guest's power button, and wait until it has ended
     Stop {
-        /// The guest
+        /// The guest, or GUEST/DEVICE: the service of a device that the guest does not have now
         guest: String,
         /// End it at once if it still runs after so many seconds
         #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(0..=3600))]
@@ -134,7 +134,7 @@ pub(crate) enum Command {
     },
     /// Follow what happens, a line for each change, until interrupted
     Monitor,
-    /// Watch guests and devices with their rates, live
+    /// Watch guests and devices with their rates, live; with --json a line for each look
     Top {
         /// Look so often, in seconds
         #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]

@@ -20,7 +20,11 @@ pub(crate) async fn guest(
 ) -> Result<(), CtlError> {
     let guest = guest_of(bus, name).await?;
     if !command {
-        return say(&guest.get_definition().await?);
+        let text = guest.get_definition().await?;
+        if json {
+            return say_json(&serde_json::json!({ "guest": name, "definition": text }));
+        }
+        return say(&text);
     }
     words(&guest.get_command().await?, json)
 }
@@ -47,6 +51,14 @@ pub(crate) fn file(file: &Path, json: bool) -> Result<(), CtlError> {
     let launch = vmm::of(definition.guest.vmm)
         .launch(&plan)
         .map_err(|error| CtlError::Files(error.to_string()))?;
+    if json {
+        let files = launch
+            .files
+            .iter()
+            .map(|file| serde_json::json!({ "path": file.path, "content": file.content }));
+        let files: Vec<_> = files.collect();
+        return say_json(&serde_json::json!({ "command": launch.command, "files": files }));
+    }
     for generated in &launch.files {
         say(&format!(
             "# {}\n{}",
@@ -54,16 +66,22 @@ pub(crate) fn file(file: &Path, json: bool) -> Result<(), CtlError> {
             generated.content
         ))?;
     }
-    words(&launch.command, json)
+    words(&launch.command, false)
 }
 
-pub(crate) fn check_files(files: &[PathBuf]) -> Result<(), CtlError> {
+pub(crate) fn check_files(files: &[PathBuf], json: bool) -> Result<(), CtlError> {
     let mut faults = Vec::new();
+    let mut verdicts = Vec::new();
     for file in files {
-        match Definition::read(file) {
-            Ok(_) => say(&format!("{}: in order\n", file.display()))?,
-            Err(error) => faults.push(error.to_string()),
+        let fault = Definition::read(file).err().map(|error| error.to_string());
+        if fault.is_none() && !json {
+            say(&format!("{}: in order\n", file.display()))?;
         }
+        verdicts.push(serde_json::json!({ "file": file, "fault": fault }));
+        faults.extend(fault);
+    }
+    if json {
+        say_json(&verdicts)?;
     }
     if faults.is_empty() {
         Ok(())

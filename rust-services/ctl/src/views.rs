@@ -3,7 +3,7 @@
 
 use crate::error::CtlError;
 use crate::snapshot::{Device, Guest, Service, Stream};
-use crate::table::{Table, Tone, colours, count, paint, span};
+use crate::table::{Table, Tone, colours, count, paint, span, width, wrap};
 use crate::{say, say_json};
 use std::fmt::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -22,7 +22,7 @@ pub(crate) fn list(guests: &[Guest], json: bool) -> Result<(), CtlError> {
     if guests.is_empty() {
         return say("There are no guests. Their files belong in /etc/agl-virtio/guests.d\n");
     }
-    let mut table = Table::new(&["GUEST", "STATE", "UPTIME", "RESTARTS", "DEVICES"]);
+    let mut table = Table::new(&["GUEST", "STATE", "UPTIME", "RESTARTS", "DEVICES"], 5);
     for guest in guests {
         let devices: Vec<String> = guest
             .devices
@@ -43,7 +43,7 @@ pub(crate) fn list(guests: &[Guest], json: bool) -> Result<(), CtlError> {
             (devices.join(" "), Tone::Plain),
         ]);
     }
-    say(&table.text(colours()))
+    say(&table.text(colours(), width()))
 }
 
 pub(crate) fn status(guests: &[Guest], name: Option<&str>, json: bool) -> Result<(), CtlError> {
@@ -64,79 +64,92 @@ pub(crate) fn status(guests: &[Guest], name: Option<&str>, json: bool) -> Result
             guests => say_json(&guests),
         };
     }
-    let colours = colours();
-    let texts: Vec<String> = wanted.iter().map(|guest| details(guest, colours)).collect();
+    let (colours, width) = (colours(), width());
+    let texts: Vec<String> = wanted
+        .iter()
+        .map(|guest| details(guest, colours, width))
+        .collect();
     say(&texts.join("\n"))
 }
 
-fn details(guest: &Guest, colours: bool) -> String {
+fn details(guest: &Guest, colours: bool, width: Option<usize>) -> String {
     let mut text = String::new();
     let state = paint(&guest.state, Tone::of_state(&guest.state), colours);
     let title = paint(&guest.name, Tone::Head, colours);
-    let dash = if guest.description.is_empty() {
-        ""
-    } else {
-        " - "
+    let description = match guest.description.as_str() {
+        "" => String::new(),
+        description => {
+            // The name's line has less room.
+            let name = guest.name.chars().count().saturating_add(3);
+            let room = width.map(|width| width.saturating_sub(name).max(20));
+            let indent = " ".repeat(name);
+            format!(
+                " - {}",
+                wrap(description, room).join(&format!("\n{indent}"))
+            )
+        }
     };
     // Writing to a String cannot fail.
-    let _ = writeln!(text, "{title}{dash}{}", guest.description);
-    let mut line = |name: &str, value: String| {
-        let _ = writeln!(text, "{name:>10}: {value}");
+    let _ = writeln!(text, "{title}{description}");
+    let mut line = |name: &str, value: &str, tone: Tone| {
+        let room = width.map(|width| width.saturating_sub(12));
+        for (index, part) in wrap(value, room).iter().enumerate() {
+            let (name, colon) = if index == 0 { (name, ':') } else { ("", ' ') };
+            let _ = writeln!(text, "{name:>10}{colon} {}", paint(part, tone, colours));
+        }
     };
     let since = uptime(guest).map_or(String::new(), |seconds| format!(" for {}", span(seconds)));
-    line("State", format!("{state}{since}"));
+    line("State", &format!("{state}{since}"), Tone::Plain);
     if !guest.exit_reason.is_empty() {
-        line("Last end", guest.exit_reason.clone());
+        line("Last end", &guest.exit_reason, Tone::Plain);
     }
     let memory = guest.memory.checked_div(1 << 20).unwrap_or(0);
     let pid = match guest.pid {
         0 => String::new(),
         pid => format!(", process {pid}"),
     };
-    line(
-        "Machine",
-        format!("{}, {} CPU, {memory} MiB{pid}", guest.vmm, guest.cpus),
-    );
-    line(
-        "Restarts",
-        format!("{} (policy {})", guest.restarts, guest.restart_policy),
-    );
+    let machine = format!("{}, {} CPU, {memory} MiB{pid}", guest.vmm, guest.cpus);
+    line("Machine", &machine, Tone::Plain);
+    let restarts = format!("{} (policy {})", guest.restarts, guest.restart_policy);
+    line("Restarts", &restarts, Tone::Plain);
     if guest.changes_pending {
         let note = "the file has changes for the next start";
-        line("Pending", paint(note, Tone::Busy, colours));
+        line("Pending", note, Tone::Busy);
     }
-    text.push_str(&devices(guest, colours));
+    text.push_str(&devices(guest, colours, width));
     text
 }
 
-fn devices(guest: &Guest, colours: bool) -> String {
+fn devices(guest: &Guest, colours: bool, width: Option<usize>) -> String {
     if guest.devices.is_empty() {
         return "   Devices: none\n".to_owned();
     }
-    let mut table = Table::new(&[
-        "  DEVICE", "TYPE", "SERVICE", "DRIVER", "REQUESTS", "ERRORS", "RESTARTS",
-    ]);
-    let mut notes = String::new();
+    let mut table = Table::new(
+        &[
+            "  DEVICE", "TYPE", "SERVICE", "DRIVER", "REQUESTS", "ERRORS", "RESTARTS",
+        ],
+        4,
+    );
     for device in &guest.devices {
         table.row(device_row(device));
         if !device.reason.is_empty() {
-            let reason = paint(&device.reason, Tone::Bad, colours);
-            let _ = writeln!(notes, "  {}: {reason}", device.name);
+            table.note(device.reason.clone(), Tone::Bad);
         }
         for line in device.service.iter().flat_map(service_lines) {
-            let _ = writeln!(notes, "  {}: {line}", device.name);
+            table.note(line, Tone::Plain);
         }
         if !device.conformance_report.is_empty() {
-            let word = Tone::of_state(&device.conformance);
-            let word = paint(&device.conformance, word, colours);
-            let line = format!("self-test {word}: {}", device.conformance_report);
-            let _ = writeln!(notes, "  {}: {line}", device.name);
+            let line = format!(
+                "self-test {}: {}",
+                device.conformance, device.conformance_report
+            );
+            table.note(line, Tone::of_state(&device.conformance));
         }
         for stream in device.service.iter().flat_map(|service| &service.streams) {
-            let _ = writeln!(notes, "  {}: {}", device.name, stream_line(stream));
+            table.note(stream_line(stream), Tone::Plain);
         }
     }
-    format!("{}{notes}", table.text(colours))
+    table.text(colours, width)
 }
 
 /// A time in microseconds with the unit that suits it.
@@ -149,11 +162,12 @@ pub(crate) fn micros(time: u64) -> String {
 
 /// What a running service tells of its driver and of how long requests were with it.
 fn service_lines(service: &Service) -> Vec<String> {
-    let mut lines = vec![format!(
-        "features {:#x}, of {:#x} offered",
-        service.features_acknowledged, service.features_offered
-    )];
-    if service.total("requests") > 0 {
+    let offered = service.features_offered;
+    let mut lines = vec![match service.features_acknowledged {
+        0 => format!("features {offered:#x} offered, and no driver yet"),
+        acknowledged => format!("features {acknowledged:#x}, of {offered:#x} offered"),
+    }];
+    if service.first_queue("requests") > 0 {
         let within = |share| {
             service
                 .latency(share)
@@ -161,7 +175,7 @@ fn service_lines(service: &Service) -> Vec<String> {
         };
         let (half, most) = (within(0.5), within(0.99));
         lines.push(format!(
-            "half of the requests within {half}, 99 % within {most}"
+            "first queue: half of the requests within {half}, 99 % within {most}"
         ));
     }
     lines
@@ -205,8 +219,15 @@ pub(crate) fn stream_line(stream: &Stream) -> String {
     if stream.duck < 0.0 {
         let _ = write!(text, ", steps back {} dB", -stream.duck);
     }
-    if stream.xruns > 0 {
-        let _ = write!(text, ", {} xruns", stream.xruns);
+    if stream.state == "running" && stream.latency_usec > 0 {
+        let _ = write!(text, ", latency {}", micros(stream.latency_usec));
+    }
+    match stream.xruns {
+        0 => {}
+        1 => text.push_str(", 1 xrun"),
+        xruns => {
+            let _ = write!(text, ", {xruns} xruns");
+        }
     }
     text
 }
