@@ -28,7 +28,7 @@ pub enum VmmKind {
     /// QEMU: everything, hot plug included.
     #[default]
     Qemu,
-    /// crosvm, by a generated `--cfg` file.
+    /// crosvm, by a command line and its control socket.
     Crosvm,
     /// Xen's `xl`, by a generated domain configuration.
     Xen,

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! crosvm: a configuration for `crosvm run --cfg`, and its control socket by its own commands.
+//! crosvm: a command line for `crosvm run`, and its control socket by its own commands.
+//!
+//! Options and not a file: crosvm's `--cfg` was experimental, and is gone since November 2025.
 
-use super::{Control, GeneratedFile, Launch, Plan, Request, Vmm, VmmError, program};
-use crate::definition::{Accelerator, Serial};
-use serde_json::{Value, json};
+use super::{Control, Launch, Plan, Request, Vmm, VmmError, program};
+use crate::definition::{Accelerator, Boot, Serial};
+use std::path::Path;
 
 pub(super) struct Crosvm;
 
@@ -19,23 +21,9 @@ impl Vmm for Crosvm {
     }
 
     fn launch(&self, plan: &Plan<'_>) -> Result<Launch, VmmError> {
-        let configuration = configuration(plan)?;
-        let file = plan.folder.join("crosvm.json");
-        // The alternate form ends every line alike and is easy to read; it cannot fail on a Value.
-        let content = format!("{configuration:#}\n");
-        let mut command = vec![
-            program(plan.definition, NAME.to_owned()),
-            "run".to_owned(),
-            "--cfg".to_owned(),
-            file.to_string_lossy().into_owned(),
-        ];
-        command.extend(plan.definition.guest.arguments.iter().cloned());
         Ok(Launch {
-            command,
-            files: vec![GeneratedFile {
-                path: file,
-                content,
-            }],
+            command: command_line(plan)?,
+            files: Vec::new(),
         })
     }
 
@@ -54,16 +42,37 @@ impl Vmm for Crosvm {
     }
 }
 
-fn configuration(plan: &Plan<'_>) -> Result<Value, VmmError> {
+fn command_line(plan: &Plan<'_>) -> Result<Vec<String>, VmmError> {
     let guest = &plan.definition.guest;
+    let boot = &guest.boot;
     if guest.machine.accelerator == Accelerator::Tcg {
-        return Err(VmmError::Cannot {
-            vmm: NAME,
-            what: "emulated processors",
-            remedy: "write accelerator = \"kvm\", or vmm = \"qemu\"",
-        });
+        return Err(cannot(
+            "emulated processors",
+            "write accelerator = \"kvm\", or vmm = \"qemu\"",
+        ));
     }
-    let mut vhost_user = Vec::new();
+    if boot.device_tree.is_some() {
+        return Err(cannot(
+            "a device tree of its own",
+            "leave device_tree out, or give overlays by arguments",
+        ));
+    }
+    let mut words = vec![program(plan.definition, NAME.to_owned()), "run".to_owned()];
+    let mut option = |name: &str, value: String| words.extend([format!("--{name}"), value]);
+    option("name", plan.definition.name.clone());
+    option("socket", path(&plan.control_socket()));
+    option("cpus", format!("num-cores={}", guest.cpus));
+    if !guest.pinning.is_empty() {
+        option("cpu-affinity", affinity(&guest.pinning));
+    }
+    option("mem", format!("size={}", guest.memory.in_mebibytes()));
+    for (index, port) in guest.serial.iter().enumerate() {
+        option("serial", serial(index, port)?);
+    }
+    for disk in &guest.disks {
+        let file = quoted(&disk.path);
+        option("block", format!("path={file},ro={}", disk.read_only));
+    }
     for device in &plan.devices {
         let Some(word) = device.front_end.crosvm else {
             return Err(VmmError::NoFrontEnd {
@@ -72,81 +81,73 @@ fn configuration(plan: &Plan<'_>) -> Result<Value, VmmError> {
                 device_type: device.front_end.device_type,
             });
         };
-        vhost_user.push(json!({ "type": word, "socket": device.socket }));
+        let socket = quoted(&device.socket);
+        option("vhost-user", format!("type={word},socket={socket}"));
     }
-    let mut serial = Vec::new();
-    for (index, port) in guest.serial.iter().enumerate() {
-        let mut entry = json!({
-            "hardware": "serial",
-            "num": index.saturating_add(1),
-            "console": index == 0,
-        });
-        let (kind, path) = match port {
-            Serial::File(path) => ("file", path),
-            Serial::Connect(path) => ("unix-stream", path),
-            Serial::Listen(_) => {
-                return Err(VmmError::Cannot {
-                    vmm: NAME,
-                    what: "a serial port that listens",
-                    remedy: "write file = \"/path\" or connect = \"/path\"",
-                });
-            }
-        };
-        insert(&mut entry, "type", json!(kind));
-        insert(&mut entry, "path", json!(path));
-        serial.push(entry);
+    boot_from(boot, &mut option);
+    words.extend(guest.arguments.iter().cloned());
+    // The one word without an option.
+    words.extend(boot.kernel.iter().map(|kernel| path(kernel)));
+    Ok(words)
+}
+
+fn cannot(what: &'static str, remedy: &'static str) -> VmmError {
+    VmmError::Cannot {
+        vmm: NAME,
+        what,
+        remedy,
     }
-    let block: Vec<Value> = guest
-        .disks
-        .iter()
-        .map(|disk| json!({ "path": disk.path, "ro": disk.read_only }))
-        .collect();
-    let mut configuration = json!({
-        "name": plan.definition.name,
-        "cpus": { "num-cores": guest.cpus },
-        "mem": { "size": guest.memory.in_mebibytes() },
-        "socket": plan.control_socket(),
-        "serial": serial,
-        "block": block,
-        "vhost-user": vhost_user,
+}
+
+/// `0=2:1=2,3`: the host's processors for each of the guest's.
+fn affinity(pinning: &[Vec<u16>]) -> String {
+    let pairs = pinning.iter().enumerate().map(|(cpu, set)| {
+        let set: Vec<String> = set.iter().map(u16::to_string).collect();
+        format!("{cpu}={}", set.join(","))
     });
-    if !guest.pinning.is_empty() {
-        let pairs: Vec<String> = guest
-            .pinning
-            .iter()
-            .enumerate()
-            .map(|(cpu, set)| {
-                let set: Vec<String> = set.iter().map(u16::to_string).collect();
-                format!("{cpu}={}", set.join(","))
-            })
-            .collect();
-        insert(&mut configuration, "cpu-affinity", json!(pairs.join(":")));
-    }
-    let boot = &guest.boot;
-    for (key, path) in [
-        ("kernel", &boot.kernel),
-        ("initrd", &boot.initrd),
-        ("bios", &boot.firmware),
-    ] {
-        if let Some(path) = path {
-            insert(&mut configuration, key, json!(path));
+    pairs.collect::<Vec<String>>().join(":")
+}
+
+fn serial(index: usize, port: &Serial) -> Result<String, VmmError> {
+    let (kind, file) = match port {
+        Serial::File(file) => ("file", file),
+        Serial::Connect(file) => ("unix-stream,input-unix-stream=true", file),
+        Serial::Listen(_) => {
+            return Err(cannot(
+                "a serial port that listens",
+                "write file = \"/path\" or connect = \"/path\"",
+            ));
+        }
+    };
+    let number = index.saturating_add(1);
+    let console = if index == 0 { ",console=true" } else { "" };
+    let file = quoted(file);
+    Ok(format!(
+        "hardware=serial,num={number},type={kind},path={file}{console}"
+    ))
+}
+
+fn boot_from(boot: &Boot, option: &mut impl FnMut(&str, String)) {
+    for (name, file) in [("initrd", &boot.initrd), ("bios", &boot.firmware)] {
+        if let Some(file) = file {
+            option(name, path(file));
         }
     }
     if !boot.append.is_empty() {
-        insert(&mut configuration, "params", json!([boot.append]));
+        option("params", boot.append.clone());
     }
-    if boot.device_tree.is_some() {
-        return Err(VmmError::Cannot {
-            vmm: NAME,
-            what: "a device tree of its own",
-            remedy: "leave device_tree out, or give overlays by arguments",
-        });
-    }
-    Ok(configuration)
 }
 
-fn insert(object: &mut Value, key: &str, value: Value) {
-    if let Some(object) = object.as_object_mut() {
-        object.insert(key.to_owned(), value);
+fn path(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+/// A path among an option's keys: between quotes a comma or a bracket ends nothing.
+fn quoted(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let plain = |c: char| c.is_alphanumeric() || "-_./:@%+".contains(c);
+    if text.chars().all(plain) {
+        return text.into_owned();
     }
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }

@@ -56,7 +56,7 @@ pub const TYPES: &[FrontEnd] = &[
         virtio_id: 48,
         // QEMU 11.1 ends itself over a number that it has no name for: the layer's has a patch.
         qemu: "vhost-user-test-device-pci,virtio-id=48,num_vqs=2,vq_size=256,config_size=40",
-        crosvm: None,
+        crosvm: Some("media"),
     },
     FrontEnd {
         device_type: "rng",

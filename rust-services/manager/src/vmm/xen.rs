@@ -128,12 +128,15 @@ fn configuration(plan: &Plan<'_>) -> Result<String, VmmError> {
         );
     }
     if !plan.devices.is_empty() {
-        line("virtio", list(plan.devices.iter().map(|device| {
-            quoted(&format!(
-                "backend=Domain-0,type=virtio,device{:x},transport=mmio,backend_type=standalone",
-                device.front_end.virtio_id
-            ))
-        })));
+        line(
+            "virtio",
+            list(plan.devices.iter().map(|device| {
+                quoted(&format!(
+                    "backend=Domain-0,type=virtio,device{:x},transport=mmio",
+                    device.front_end.virtio_id
+                ))
+            })),
+        );
     }
     for device in &plan.devices {
         let _ = writeln!(
