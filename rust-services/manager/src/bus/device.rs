@@ -243,7 +243,7 @@ impl DeviceObject {
     }
 
     /// Whether the guest's own self-test has found devices of this type to work: `passed`,
-    /// `failed`, `outdated` (the report is of an earlier start of the guest) or `untested`. See
+    /// `failed`, `outdated` (the report is of an earlier boot of the guest) or `untested`. See
     /// `RecordSelftest` of the guest.
     #[zbus(property)]
     fn conformance(&self) -> fdo::Result<String> {

@@ -145,9 +145,9 @@ impl GuestObject {
         self.ask(connection, &header, Command::Resume).await
     }
 
-    /// Keeps what the running guest's self-test has found: `report` is what `agl-virtio-selftest
-    /// --json` has written there, at most 256 KiB. The devices show it as `Conformance`, until the
-    /// host is booted anew.
+    /// Keeps what the running guest's self-test has found: `report` is the JSON that
+    /// `agl-virtio-selftest` has written there, at most 256 KiB. The devices show it as
+    /// `Conformance`, until the host is booted anew.
     async fn record_selftest(
         &self,
         report: String,

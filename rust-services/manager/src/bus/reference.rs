@@ -182,6 +182,26 @@ mod tests {
     }
 
     #[test]
+    fn introspection_is_xml_to_a_strict_reader_too() {
+        let cell = Arc::new(OnceLock::new());
+        let mut xml = String::new();
+        ManagerObject::new(Arc::clone(&cell)).introspect_to_writer(&mut xml, 0);
+        GuestObject::new("guest", Arc::clone(&cell), None).introspect_to_writer(&mut xml, 0);
+        let device = DeviceObject::new(Place::new("guest", "device"), cell, None);
+        device.introspect_to_writer(&mut xml, 0);
+        let mut comments = 0;
+        for comment in xml.split("<!--").skip(1) {
+            let (comment, _) = comment.split_once("-->").unwrap();
+            assert!(
+                !comment.contains("--"),
+                "no comment of XML has this: {comment}"
+            );
+            comments += 1;
+        }
+        assert!(comments > 20, "{comments}");
+    }
+
+    #[test]
     fn everything_in_the_reference_has_a_meaning() {
         let text = reference();
         assert!(!text.contains("|  |\n"), "{text}");

@@ -24,7 +24,7 @@ pub enum Conformance {
     Passed,
     /// A check of its type failed.
     Failed,
-    /// The report is of an earlier start of the guest.
+    /// The report is of an earlier boot of the guest.
     Outdated,
 }
 

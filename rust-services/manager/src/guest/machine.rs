@@ -402,6 +402,11 @@ impl Actor {
                     vmm.cause = Some((Cause::Panic, "the guest's kernel panicked".to_owned()));
                 }
             }
+            MachineEvent::Reset => {
+                log::info!("{}: boots anew", self.wanted.name);
+                // What was found is of the boot before.
+                self.selftest = self.selftest.take().map(|selftest| selftest.of(0));
+            }
             MachineEvent::Stopped if self.state == GuestState::Running => {
                 self.state = GuestState::Paused;
             }

@@ -43,6 +43,8 @@ pub enum MachineEvent {
     Shutdown(String),
     /// The guest's kernel panicked.
     Panicked,
+    /// The machine began anew: somebody pressed reset, or the guest did.
+    Reset,
     /// The processors stopped.
     Stopped,
     /// The processors run.
@@ -219,6 +221,7 @@ fn event_of(message: &Value) -> Option<MachineEvent> {
             data("reason").unwrap_or("unknown").to_owned(),
         )),
         "GUEST_PANICKED" => Some(MachineEvent::Panicked),
+        "RESET" => Some(MachineEvent::Reset),
         "STOP" => Some(MachineEvent::Stopped),
         "RESUME" => Some(MachineEvent::Resumed),
         "DEVICE_DELETED" => data("device")?
