@@ -11,6 +11,7 @@ use gstreamer_video::{VideoConverter, VideoFormat, VideoFrame, VideoInfo, prelud
 use crate::coder::StoredPicture;
 use crate::layout::{Layout, PixelFormat, Plane, Size};
 use crate::ledger::Unit;
+use crate::process::Piece;
 
 /// Why a picture could not be written.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -63,8 +64,8 @@ impl Picture {
     }
 
     /// One that came out of another process's memory. Nothing where it is not what it is said to be.
-    pub(crate) fn of_bytes(
-        bytes: Vec<u8>,
+    pub(crate) fn of_piece(
+        mut piece: Piece,
         stored: &StoredPicture,
         timestamp: u64,
         key: bool,
@@ -79,7 +80,7 @@ impl Picture {
         }
         for (plane, (offset, stride)) in shape.planes().iter().zip(&stored.planes) {
             let end = offset.checked_add(stride.checked_mul(plane.rows)?)?;
-            if *stride < plane.stride || end > bytes.len() {
+            if *stride < plane.stride || end > piece.bytes.len() {
                 return None;
             }
         }
@@ -92,15 +93,14 @@ impl Picture {
             .build()
             .ok()?;
         // What it would have with GStreamer's own rows, which may be longer.
-        let mut bytes = bytes;
-        if bytes.len() < info.size() {
-            bytes.resize(info.size(), 0);
+        if piece.bytes.len() < info.size() {
+            piece.bytes.resize(info.size(), 0);
         }
         Some(Self {
             timestamp,
             key,
             size: stored.size,
-            buffer: gst::Buffer::from_mut_slice(bytes),
+            buffer: gst::Buffer::from_slice(piece),
             info,
             copied: 2,
         })

@@ -28,9 +28,9 @@ const NV12: u32 = 4;
 /// Pictures in a second.
 const RATE: u32 = 30;
 /// Bytes of a buffer for a coded picture.
-const CODED: u32 = 1 << 20;
+const CODED: u32 = 512 * 1024;
 /// Buffers for coded pictures.
-const OUTPUTS: u32 = 6;
+const OUTPUTS: u32 = 4;
 
 struct Stream {
     client: VideoClient,

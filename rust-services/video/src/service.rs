@@ -105,6 +105,10 @@ impl Daemon for Video {
     }
 
     fn before_sandbox(config: &Config, common: &CommonArgs) -> std::io::Result<()> {
+        if let Some(folder) = registry() {
+            // Only what is there can be left open. Without it each start looks at all plugins.
+            let _ = std::fs::create_dir_all(folder);
+        }
         if config.isolation == Isolation::Process {
             let nursery = Nursery::start(config.setup(!common.no_sandbox, common.log))?;
             *NURSERY.lock().unwrap_or_else(PoisonError::into_inner) = Some(nursery);

@@ -66,11 +66,22 @@ impl Places {
 
     /// Reads from the beginning of a place.
     pub(super) fn read(&self, place: usize, bytes: usize) -> io::Result<Vec<u8>> {
+        let mut read = Vec::new();
+        self.read_into(place, bytes, &mut read)?;
+        Ok(read)
+    }
+
+    /// The same into memory that is there.
+    pub(super) fn read_into(
+        &self,
+        place: usize,
+        bytes: usize,
+        into: &mut Vec<u8>,
+    ) -> io::Result<()> {
         let begin = self.begin(place).filter(|_| self.holds(bytes));
         let begin = begin.ok_or(io::ErrorKind::InvalidData)?;
-        let mut read = vec![0; bytes];
-        self.file.read_exact_at(&mut read, begin)?;
-        Ok(read)
+        into.resize(bytes, 0);
+        self.file.read_exact_at(into, begin)
     }
 
     fn holds(&self, bytes: usize) -> bool {

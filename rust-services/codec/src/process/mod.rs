@@ -17,9 +17,12 @@ mod message;
 mod nursery;
 mod remote;
 mod setup;
+mod shelf;
 mod worker;
 mod workers;
 
 pub use nursery::Nursery;
+pub(crate) use shelf::Piece;
+
 pub use setup::{Setup, main_of_worker, registry};
 pub use workers::Workers;

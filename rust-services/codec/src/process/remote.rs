@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::link::Link;
 use super::memory::{PLACES, Places};
 use super::message::{Command, Report, tame_error};
+use super::shelf::Shelf;
 use crate::coder::{Coder, InputNote, Job, Output, Stored};
 use crate::encoder::AccessUnit;
 use crate::picture::Picture;
@@ -28,6 +29,7 @@ pub(super) struct Remote {
     link: Link,
     input: Places,
     output: Places,
+    shelf: Shelf,
     /// Which places for inputs the worker has.
     given: [bool; PLACES],
     draining: bool,
@@ -65,6 +67,7 @@ impl Remote {
             link,
             input: inputs,
             output: outputs,
+            shelf: Shelf::default(),
             given: [false; PLACES],
             draining: false,
             flushing: 0,
@@ -189,12 +192,12 @@ impl Remote {
         let read = |bytes| self.output.read(place, bytes).ok();
         Some(match stored {
             Stored::Unit { bytes } => Box::new(AccessUnit::of_bytes(read(*bytes)?, timestamp, key)),
-            Stored::Picture(stored) => Box::new(Picture::of_bytes(
-                read(stored.bytes)?,
-                stored,
-                timestamp,
-                key,
-            )?),
+            Stored::Picture(stored) => {
+                let mut piece = self.shelf.take();
+                let into = &mut piece.bytes;
+                self.output.read_into(place, stored.bytes, into).ok()?;
+                Box::new(Picture::of_piece(piece, stored, timestamp, key)?)
+            }
         })
     }
 }
