@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What a guest's file says about a camera.
+//! What a guest's file says about a camera, a decoder or an encoder.
 
 use std::path::PathBuf;
 
@@ -8,11 +8,43 @@ use agl_virtio_service::config::{Problems, Validate};
 use serde::Deserialize;
 
 use crate::camera::modes::{Modes, PixelFormat, Size};
+use crate::payload::MAX_PLANE_BYTES;
 
 /// Most pixels of a row or of a column.
 const MOST: u32 = 7680;
+/// The smallest side of a codec's picture.
+const LEAST_SIDE: u32 = 16;
+/// The largest.
+const MOST_SIDE: u32 = 8192;
+/// What a buffer holds in four bytes each.
+const MOST_PIXELS: u64 = (MAX_PLANE_BYTES / 4) as u64;
 /// Most pictures in a second.
 const MOST_RATE: u32 = 240;
+
+/// What the device is.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum FunctionKind {
+    /// Gives pictures.
+    #[default]
+    Camera,
+    /// Makes pictures of coded streams.
+    Decoder,
+    /// Makes coded streams of pictures.
+    Encoder,
+}
+
+impl FunctionKind {
+    /// As in the configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Camera => "camera",
+            Self::Decoder => "decoder",
+            Self::Encoder => "encoder",
+        }
+    }
+}
 
 /// Where pictures come from.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
@@ -29,13 +61,15 @@ pub enum SourceKind {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// The camera's name, as the guest sees it.
-    pub card: String,
-    /// Where pictures come from.
+    /// What the device is.
+    pub function: FunctionKind,
+    /// Its name, as the guest sees it; without it, a name of ours.
+    pub card: Option<String>,
+    /// Where a camera's pictures come from.
     pub source: SourceKind,
     /// The pipeline's beginning, up to raw video: `v4l2src device=/dev/video0`.
     pub pipeline: String,
-    /// What the pipeline needs of the file system, such as `/dev/video0`.
+    /// What the pipeline or the codecs' elements need of the file system, such as `/dev/video0`.
     pub paths: Vec<PathBuf>,
     /// Formats, the first one at first.
     pub formats: Vec<PixelFormat>,
@@ -45,8 +79,23 @@ pub struct Config {
     pub rates: Vec<u32>,
     /// Sessions that the guest may have at a time.
     pub max_sessions: usize,
-    /// Pixels in a second, at most, over all that the guest may choose.
+    /// Pixels in a second, at most: of a camera over all that the guest may choose, of codecs over
+    /// all streams together.
     pub max_pixel_rate: u64,
+    /// Offer these codecs only; without it, all whose elements are there.
+    #[cfg(feature = "gstreamer")]
+    pub codecs: Option<Vec<agl_virtio_codec::Codec>>,
+    /// Elements of GStreamer behind the codecs.
+    #[cfg(feature = "gstreamer")]
+    pub elements: agl_virtio_codec::Elements,
+    /// Streams of codecs at work at a time (1 to 64); sessions that do nothing do not count.
+    pub max_streams: usize,
+    /// Pixels in a row of a codec's pictures (16 to 8192).
+    pub max_width: u32,
+    /// Their rows (16 to 8192).
+    pub max_height: u32,
+    /// A codec that does nothing for so long ends its session, in seconds (1 to 3600).
+    pub watchdog: u32,
     /// Which camera goes first when there is not time for all: 0 for none, or the real-time
     /// priority of its thread (1 to 99). The rear view camera should have the highest.
     pub priority: u8,
@@ -55,7 +104,8 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            card: "AGL virtual camera".to_owned(),
+            function: FunctionKind::default(),
+            card: None,
             source: SourceKind::TestPicture,
             pipeline: String::new(),
             paths: Vec::new(),
@@ -66,6 +116,14 @@ impl Default for Config {
             rates: vec![30, 60, 25, 15, 10, 5],
             max_sessions: 128,
             max_pixel_rate: 1920 * 1080 * 60,
+            #[cfg(feature = "gstreamer")]
+            codecs: None,
+            #[cfg(feature = "gstreamer")]
+            elements: agl_virtio_codec::Elements::default(),
+            max_streams: 8,
+            max_width: 4096,
+            max_height: 4096,
+            watchdog: 20,
             priority: 0,
         }
     }
@@ -85,6 +143,16 @@ fn size(text: &str) -> Option<Size> {
 }
 
 impl Config {
+    /// Its name, as the guest sees it.
+    #[must_use]
+    pub fn card(&self) -> &str {
+        self.card.as_deref().unwrap_or(match self.function {
+            FunctionKind::Camera => "AGL virtual camera",
+            FunctionKind::Decoder => "AGL virtual decoder",
+            FunctionKind::Encoder => "AGL virtual encoder",
+        })
+    }
+
     /// What the guest may choose from.
     #[must_use]
     pub fn modes(&self) -> Modes {
@@ -97,15 +165,18 @@ impl Config {
 }
 
 impl Config {
-    /// Whether a running guest finds its camera in that of `other`: what its programs were told once.
-    /// Where the pictures come from may change.
+    /// Whether a running guest finds its device in that of `other`: what its programs were told once.
+    /// Where the pictures come from and which elements are behind the codecs may change.
     pub(crate) fn is_same_device(&self, other: &Self) -> bool {
+        #[cfg(feature = "gstreamer")]
+        if self.codecs != other.codecs {
+            return false;
+        }
         let told = |of: &Self| {
             (
-                of.card.clone(),
-                of.formats.clone(),
-                of.sizes.clone(),
-                of.rates.clone(),
+                (of.function, of.card().to_owned()),
+                (of.formats.clone(), of.sizes.clone(), of.rates.clone()),
+                (of.max_width, of.max_height),
             )
         };
         told(self) == told(other)
@@ -114,6 +185,23 @@ impl Config {
 
 impl Validate for Config {
     fn validate(&self, problems: &mut Problems) {
+        problems.range("max_sessions", &self.max_sessions, 1..=1024);
+        problems.range("priority", &self.priority, 0..=99);
+        problems.require(
+            !self.card().is_empty() && self.card().len() < 32,
+            "card",
+            "is no name",
+            "1 to 31 bytes",
+        );
+        match self.function {
+            FunctionKind::Camera => self.validate_camera(problems),
+            FunctionKind::Decoder | FunctionKind::Encoder => self.validate_codec(problems),
+        }
+    }
+}
+
+impl Config {
+    fn validate_camera(&self, problems: &mut Problems) {
         let some = |problems: &mut Problems, is_empty: bool, key: &str| {
             problems.require(!is_empty, key, "is empty", "one at least");
         };
@@ -131,14 +219,6 @@ impl Validate for Config {
         for rate in &self.rates {
             problems.range("rates", rate, 1..=MOST_RATE);
         }
-        problems.range("max_sessions", &self.max_sessions, 1..=1024);
-        problems.range("priority", &self.priority, 0..=99);
-        problems.require(
-            !self.card.is_empty() && self.card.len() < 32,
-            "card",
-            "is no name",
-            "1 to 31 bytes",
-        );
         let modes = self.modes();
         let largest = modes.sizes.iter().map(|size| {
             let pixels = u64::from(size.width).saturating_mul(size.height.into());
@@ -158,6 +238,54 @@ impl Validate for Config {
             "belongs to source = \"gstreamer\", and that needs one",
             "the pipeline's beginning, such as \"v4l2src device=/dev/video0\"",
         );
+    }
+
+    fn validate_codec(&self, problems: &mut Problems) {
+        let sides = LEAST_SIDE..=MOST_SIDE;
+        problems.range("max_streams", &self.max_streams, 1..=64);
+        problems.range("max_width", &self.max_width, sides.clone());
+        problems.range("max_height", &self.max_height, sides);
+        problems.range("watchdog", &self.watchdog, 1..=3600);
+        let pixels = u64::from(self.max_width).saturating_mul(self.max_height.into());
+        problems.require(
+            pixels <= MOST_PIXELS,
+            "max_width",
+            format!("times max_height is {pixels} pixels"),
+            format!("{MOST_PIXELS} at most, such as 4096 times 4096: a buffer holds no more"),
+        );
+        problems.require(
+            self.max_pixel_rate > 0,
+            "max_pixel_rate",
+            "allows no picture at all",
+            "pixels per second, such as 124416000 for 1920x1080 at 60 Hz",
+        );
+        problems.require(
+            self.source == SourceKind::TestPicture && self.pipeline.is_empty(),
+            "pipeline",
+            "belongs to a camera",
+            "elements.decoders or elements.encoders for codecs",
+        );
+        #[cfg(feature = "gstreamer")]
+        problems.require(
+            self.codecs.as_ref().is_none_or(|codecs| !codecs.is_empty()),
+            "codecs",
+            "offers nothing",
+            "codecs such as [\"h264\"], or leave it out for all",
+        );
+    }
+}
+
+#[cfg(feature = "gstreamer")]
+impl Config {
+    /// Sizes of a codec's pictures.
+    #[must_use]
+    pub fn limits(&self) -> agl_virtio_codec::Limits {
+        use agl_virtio_codec::Size;
+
+        agl_virtio_codec::Limits {
+            least: Size::new(LEAST_SIDE, LEAST_SIDE),
+            most: Size::new(self.max_width, self.max_height),
+        }
     }
 }
 
@@ -203,8 +331,36 @@ mod tests {
             problems(|config| config.pipeline = "v4l2src".into()),
             ["pipeline"]
         );
-        assert_eq!(problems(|config| config.card.clear()), ["card"]);
+        assert_eq!(
+            problems(|config| config.card = Some(String::new())),
+            ["card"]
+        );
         assert_eq!(problems(|config| config.priority = 100), ["priority"]);
+    }
+
+    #[test]
+    fn what_a_codec_cannot_be_is_named() {
+        let codec = |change: fn(&mut Config)| {
+            problems(|config| {
+                config.function = FunctionKind::Decoder;
+                change(config);
+            })
+        };
+        assert_eq!(codec(|_| {}), Vec::<String>::new());
+        assert_eq!(codec(|config| config.max_streams = 0), ["max_streams"]);
+        assert_eq!(codec(|config| config.max_height = 8192), ["max_width"]);
+        assert_eq!(codec(|config| config.max_height = 9), ["max_height"]);
+        assert_eq!(codec(|config| config.watchdog = 0), ["watchdog"]);
+        assert_eq!(
+            codec(|config| config.max_pixel_rate = 0),
+            ["max_pixel_rate"]
+        );
+        assert_eq!(
+            codec(|config| config.pipeline = "v4l2src".into()),
+            ["pipeline"]
+        );
+        // What a camera's file would be wrong with does not matter here.
+        assert_eq!(codec(|config| config.sizes.clear()), Vec::<String>::new());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use agl_virtio_service::bus::{Bus, may_change};
 use zbus::fdo;
 use zbus::message::Header;
 
-use crate::config::Config;
+use crate::config::{Config, FunctionKind};
 use crate::statistics::Statistics;
 
 /// The name of the interface.
@@ -22,17 +22,21 @@ pub const INTERFACE: &str = "org.automotivelinux.Virtio1.Media";
 pub fn show(
     bus: &Bus,
     config: &Config,
+    codecs: &[&'static str],
     statistics: &Arc<Statistics>,
 ) -> Result<(), zbus::zvariant::Error> {
     let (config, statistics) = (config.clone(), Arc::clone(statistics));
+    let codecs = codecs.to_vec();
     bus.add("", move || Control {
         config: config.clone(),
+        codecs: codecs.clone(),
         statistics: Arc::clone(&statistics),
     })
 }
 
 struct Control {
     config: Config,
+    codecs: Vec<&'static str>,
     statistics: Arc<Statistics>,
 }
 
@@ -44,22 +48,34 @@ impl Control {
     /// The device's name, as the guest sees it.
     #[zbus(property(emits_changed_signal = "const"))]
     fn card(&self) -> &str {
-        &self.config.card
+        self.config.card()
     }
 
-    /// What it does: camera.
+    /// What it does: camera, decoder or encoder.
     #[zbus(property(emits_changed_signal = "const"))]
     fn function(&self) -> &str {
-        "camera"
+        self.config.function.name()
     }
 
-    /// Where its pictures come from.
+    /// Where a camera's pictures come from; nothing of others.
     #[zbus(property(emits_changed_signal = "const"))]
     fn source(&self) -> &str {
-        match self.config.pipeline.as_str() {
-            "" => "test-picture",
-            pipeline => pipeline,
+        match (self.config.function, self.config.pipeline.as_str()) {
+            (FunctionKind::Camera, "") => "test-picture",
+            (_, pipeline) => pipeline,
         }
+    }
+
+    /// What a decoder or an encoder has; nothing of a camera.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn codecs(&self) -> &[&'static str] {
+        &self.codecs
+    }
+
+    /// Streams of codecs that the guest may have at work at a time.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn max_streams(&self) -> u32 {
+        u32::try_from(self.config.max_streams).unwrap_or(u32::MAX)
     }
 
     /// Which camera goes first when there is not time for all: the greatest. 0 for none.
@@ -86,13 +102,13 @@ impl Control {
     fn sessions(&self) -> Vec<Consumer> {
         let sessions = self.statistics.snapshot().sessions.into_iter();
         sessions
-            .map(|(session, mode)| match mode {
-                Some(mode) => (
+            .map(|(session, work)| match work {
+                Some(work) => (
                     session,
-                    mode.format.fourcc().to_string(),
-                    mode.width,
-                    mode.height,
-                    mode.interval.rate(),
+                    work.what.to_string(),
+                    work.width,
+                    work.height,
+                    work.rate,
                 ),
                 None => (session, String::new(), 0, 0, 0),
             })

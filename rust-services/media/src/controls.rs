@@ -2,17 +2,20 @@
 
 //! A table of controls and their values, as V4L2 lets them be asked for and set.
 
+use std::sync::Arc;
+
 use rustix::io::Errno;
 use zerocopy::{FromZeros, IntoBytes};
 
-use crate::payload::{Answer, Input};
-use crate::v4l2::Event;
+use crate::outbox::{Outbox, Session};
+use crate::payload::{Answer, Input, change};
 use crate::v4l2::control::{
     Control, ExtControl, ExtControls, NEXT_COMPOUND, NEXT_CTRL, QueryCtrl, QueryExtCtrl, QueryMenu,
     WHICH_DEFAULT, WHICH_REQUEST,
 };
-use crate::v4l2::event::{CTRL, CtrlChange};
+use crate::v4l2::event::{ALLOW_FEEDBACK, CHANGED_FLAGS, CHANGED_VALUE, CTRL, CtrlChange};
 use crate::v4l2::name::name;
+use crate::v4l2::{Event, EventSubscription, Ioctl};
 
 /// Controls in one request, at most.
 const MAX_AT_ONCE: u32 = 64;
@@ -156,24 +159,24 @@ fn class_of(id: u32) -> u32 {
 #[derive(Clone, Debug)]
 pub struct Controls {
     /// In the order of their ids.
-    specs: &'static [Spec],
+    specs: Arc<[Spec]>,
     values: Vec<i32>,
 }
 
 impl Controls {
-    /// All at their first values.
+    /// All at their first values. In the order of their ids.
     #[must_use]
-    pub fn new(specs: &'static [Spec]) -> Self {
+    pub fn new(specs: &[Spec]) -> Self {
         Self {
-            specs,
             values: specs.iter().map(|spec| spec.default).collect(),
+            specs: specs.into(),
         }
     }
 
-    fn find(&self, id: u32) -> Result<(usize, &'static Spec), Errno> {
+    fn find(&self, id: u32) -> Result<(usize, Spec), Errno> {
         let at = self.specs.binary_search_by_key(&id, |spec| spec.id);
         at.ok()
-            .and_then(|at| Some((at, self.specs.get(at)?)))
+            .and_then(|at| Some((at, *self.specs.get(at)?)))
             .ok_or(Errno::INVAL)
     }
 
@@ -216,7 +219,7 @@ impl Controls {
         let asked = query.id & !(NEXT_CTRL | NEXT_COMPOUND);
         let spec = if query.id & NEXT_CTRL != 0 {
             let next = self.specs.iter().find(|spec| spec.id > asked);
-            next.ok_or(Errno::INVAL)?
+            *next.ok_or(Errno::INVAL)?
         } else if query.id & NEXT_COMPOUND != 0 {
             // None has a payload of its own.
             return Err(Errno::INVAL);
@@ -298,7 +301,7 @@ impl Controls {
         self.values.get(at).copied().ok_or(Errno::INVAL)
     }
 
-    fn writable(&self, id: u32) -> Result<(usize, &'static Spec), Errno> {
+    fn writable(&self, id: u32) -> Result<(usize, Spec), Errno> {
         let (at, spec) = self.find(id)?;
         if spec.flags() & READ_ONLY != 0 {
             return Err(Errno::ACCESS);
@@ -306,7 +309,7 @@ impl Controls {
         Ok((at, spec))
     }
 
-    /// S_CTRL. The control is told as it was set; says whether that changed it.
+    /// S_CTRL. The control is told as it was set; says whether that changed it, or pressed it.
     ///
     /// # Errors
     /// EINVAL where there is none, EACCES for one that cannot be set, ERANGE for a wrong choice.
@@ -317,6 +320,13 @@ impl Controls {
     }
 
     fn store(&mut self, at: usize, value: i32) -> bool {
+        if self
+            .specs
+            .get(at)
+            .is_some_and(|spec| spec.kind == Kind::Button)
+        {
+            return true;
+        }
         let place = self.values.get_mut(at);
         place.is_some_and(|place| std::mem::replace(place, value) != value)
     }
@@ -325,7 +335,7 @@ impl Controls {
     #[must_use]
     pub fn event(&self, id: u32, changes: u32) -> Option<Event> {
         let (at, spec) = self.find(id).ok()?;
-        if spec.kind == Kind::Class {
+        if matches!(spec.kind, Kind::Class) {
             return None;
         }
         let (minimum, maximum, step) = spec.range();
@@ -341,6 +351,68 @@ impl Controls {
             padding: 0,
         };
         Some(Event::new(CTRL, id, change.as_bytes()))
+    }
+
+    /// Runs an ioctl about controls; `None` for others. Calls `changed` with each control that is
+    /// another than before, and with each button.
+    pub fn run(
+        &mut self,
+        ioctl: Ioctl,
+        input: Input<'_>,
+        mut changed: impl FnMut(&Self, u32),
+    ) -> Option<Answer> {
+        Some(match ioctl {
+            Ioctl::GExtCtrls => self.get_all(input),
+            Ioctl::TryExtCtrls => self.try_all(input),
+            Ioctl::SExtCtrls => self.set_all(input, changed),
+            Ioctl::QueryCtrl => change(input, |query| self.query(query)).into(),
+            Ioctl::QueryExtCtrl => change(input, |query| self.query_ext(query)).into(),
+            Ioctl::QueryMenu => change(input, |query| self.query_menu(query)).into(),
+            Ioctl::GCtrl => change(input, |control| self.get(control)).into(),
+            Ioctl::SCtrl => change(input, |control| {
+                if self.set(control)? {
+                    changed(self, control.id);
+                }
+                Ok(())
+            })
+            .into(),
+            _ => return None,
+        })
+    }
+
+    /// A session wants to hear of a control.
+    ///
+    /// # Errors
+    /// EINVAL where there is no such control, or of events that are about something else; ENOMEM
+    /// for too many wishes.
+    pub fn subscribe(
+        &self,
+        session: Session,
+        wish: &EventSubscription,
+        outbox: &mut Outbox,
+    ) -> Result<(), Errno> {
+        if wish.type_ != CTRL || !self.has(wish.id) {
+            return Err(Errno::INVAL);
+        }
+        if outbox.subscribe(session, wish)? {
+            // Everything is new to who asks for the first time.
+            if let Some(event) = self.event(wish.id, CHANGED_VALUE | CHANGED_FLAGS) {
+                outbox.event(session, &event);
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells who wants to hear of it that `by` has changed a control.
+    pub fn tell(&self, id: u32, by: Session, outbox: &mut Outbox) {
+        let Some(event) = self.event(id, CHANGED_VALUE) else {
+            return;
+        };
+        for (listener, flags) in outbox.listeners(CTRL, id) {
+            if listener != by || flags & ALLOW_FEEDBACK != 0 {
+                outbox.event(listener, &event);
+            }
+        }
     }
 
     /// G_EXT_CTRLS.

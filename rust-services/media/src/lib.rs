@@ -19,7 +19,10 @@
     )
 )]
 
+pub mod buffers;
 pub mod camera;
+#[cfg(feature = "gstreamer")]
+pub mod codec;
 pub mod config;
 pub mod control;
 pub mod controls;

@@ -30,6 +30,28 @@ enum Letter {
     Event(Event),
 }
 
+impl Letter {
+    /// As it travels.
+    fn bytes(&self, session: Session) -> Vec<u8> {
+        match self {
+            Self::Error(errno) => ErrorEvent {
+                header: EventHeader { event: 0, session },
+                errno: errno.raw_os_error().unsigned_abs(),
+                reserved: 0,
+            }
+            .as_bytes()
+            .to_vec(),
+            Self::Buffer(event) => event.as_bytes().to_vec(),
+            Self::Event(event) => V4l2Event {
+                header: EventHeader { event: 2, session },
+                event: *event,
+            }
+            .as_bytes()
+            .to_vec(),
+        }
+    }
+}
+
 /// What waits for the driver, and what it wants to hear.
 #[derive(Default)]
 pub struct Outbox {
@@ -149,6 +171,15 @@ impl Outbox {
         *self = Self::default();
     }
 
+    /// Takes all that waits, as it would travel: for who has no driver.
+    pub fn take(&mut self) -> Vec<Vec<u8>> {
+        self.buffers = 0;
+        let letters = self.letters.drain(..);
+        letters
+            .map(|(session, letter)| letter.bytes(session))
+            .collect()
+    }
+
     /// Gives the driver what there is room for.
     pub fn deliver(&mut self, io: &mut Io) {
         while !self.letters.is_empty() && io.running(EVENTS) {
@@ -158,22 +189,7 @@ impl Outbox {
             let Some((session, letter)) = self.letters.pop_front() else {
                 return;
             };
-            let bytes = match &letter {
-                Letter::Error(errno) => ErrorEvent {
-                    header: EventHeader { event: 0, session },
-                    errno: errno.raw_os_error().unsigned_abs(),
-                    reserved: 0,
-                }
-                .as_bytes()
-                .to_vec(),
-                Letter::Buffer(event) => event.as_bytes().to_vec(),
-                Letter::Event(event) => V4l2Event {
-                    header: EventHeader { event: 2, session },
-                    event: *event,
-                }
-                .as_bytes()
-                .to_vec(),
-            };
+            let bytes = letter.bytes(session);
             // A driver may leave no room for planes that it does not have.
             let room = bytes.len().min(chain.writable());
             let told = bytes.get(..room).unwrap_or_default();

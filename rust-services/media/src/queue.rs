@@ -64,6 +64,8 @@ pub struct Filled {
     pub microseconds: i64,
     /// V4L2_FIELD_*.
     pub field: u32,
+    /// As it came in, where it did.
+    pub timecode: [u8; 16],
 }
 
 /// A queue of buffers that its driver and the device pass to each other.
@@ -90,6 +92,12 @@ impl Queue {
             streaming: false,
             clock,
         }
+    }
+
+    /// What it carries.
+    #[must_use]
+    pub fn type_(&self) -> BufType {
+        self.type_
     }
 
     /// Whether there are buffers: the format stays as it is meanwhile.
@@ -278,7 +286,8 @@ impl Queue {
                 }
             }
         }
-        request.buffer.flags = clock.0 | BufferFlags::QUEUED.0;
+        let kept = request.buffer.flags & BufferFlags::KEPT.0;
+        request.buffer.flags = clock.0 | BufferFlags::QUEUED.0 | kept;
         let index = request.buffer.index;
         let slot = self.slot(index)?;
         slot.state = State::Queued;
@@ -352,6 +361,7 @@ impl Queue {
         buffer.field = filled.field;
         buffer.seconds = filled.seconds;
         buffer.microseconds = filled.microseconds;
+        buffer.timecode = filled.timecode;
         if !is_mplane {
             buffer.bytesused = filled.used.first().copied().unwrap_or(0);
         }

@@ -2,23 +2,20 @@
 
 //! The process: its options, its sandbox, its server.
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use agl_virtio_service::bus::{DeviceInfo, DeviceState, QueueStatistics};
 use agl_virtio_service::cli::Program;
 use agl_virtio_service::sandbox::{Policy, Role};
-use agl_virtio_service::{Daemon, Exit, ExitReason, Service, realtime};
-use virtio_device::stats::DeviceStats;
-use virtio_device::{Options as ServerOptions, Record, Server, ServerError};
+use agl_virtio_service::{Daemon, Exit, ExitReason, Service, ServingError, realtime};
+use virtio_device::{Options as ServerOptions, Server};
 
 use crate::camera::Camera;
 use crate::camera::source::{Source, SourceError, TestPicture};
-use crate::config::{Config, SourceKind};
+use crate::config::{Config, FunctionKind, SourceKind};
 use crate::control;
 use crate::device::MediaDevice;
+use crate::function::Function;
 use crate::statistics::Statistics;
 
 /// The service's own options.
@@ -32,7 +29,11 @@ pub struct Options {
     #[arg(long, value_name = "PATH")]
     path: Vec<PathBuf>,
 
-    /// The camera's name in the guest
+    /// Be a camera, a decoder or an encoder
+    #[arg(long, value_name = "FUNCTION")]
+    function: Option<FunctionKind>,
+
+    /// The device's name in the guest
     #[arg(long, value_name = "NAME")]
     card: Option<String>,
 }
@@ -43,34 +44,24 @@ pub enum MediaError {
     /// The camera's source cannot be used.
     #[error(transparent)]
     Source(#[from] SourceError),
-    /// A server cannot be made or fails.
+    /// There is no codec.
+    #[cfg(feature = "gstreamer")]
     #[error(transparent)]
-    Server(#[from] ServerError),
-    /// The host refused something.
-    #[error("cannot {what}: {source}")]
-    Host {
-        /// What was tried.
-        what: &'static str,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// A thread has panicked.
-    #[error("the session thread has panicked; the log says where")]
-    Panicked,
+    Codec(#[from] agl_virtio_codec::CodecError),
+    /// The guest can no longer be served.
+    #[error(transparent)]
+    Serving(#[from] ServingError),
 }
 
 impl ExitReason for MediaError {
     fn exit(&self) -> Exit {
         match self {
             Self::Source(_) => Exit::Config,
-            Self::Server(_) | Self::Host { .. } => Exit::Os,
-            Self::Panicked => Exit::Software,
+            #[cfg(feature = "gstreamer")]
+            Self::Codec(_) => Exit::Config,
+            Self::Serving(reason) => reason.exit(),
         }
     }
-}
-
-fn host(what: &'static str) -> impl FnOnce(io::Error) -> MediaError {
-    move |source| MediaError::Host { what, source }
 }
 
 /// The daemon.
@@ -81,11 +72,13 @@ impl Daemon for Media {
     const PROGRAM: Program = Program {
         name: "agl-virtio-media",
         version: env!("CARGO_PKG_VERSION"),
-        about: "A camera for a virtual machine (virtio-media over vhost-user)",
+        about: "A camera or a codec for a virtual machine (virtio-media over vhost-user)",
         examples: "  A moving test picture:\n\
                    \x20   agl-virtio-media --socket /run/camera.sock\n\
                    \x20 A camera of this host:\n\
                    \x20   agl-virtio-media --socket /run/camera.sock --pipeline \"v4l2src device=/dev/video0\" --path /dev/video0\n\
+                   \x20 A decoder with every codec that GStreamer has:\n\
+                   \x20   agl-virtio-media --socket /run/decoder.sock --function decoder\n\
                    \x20 What a guest's file describes, checked and not started:\n\
                    \x20   agl-virtio-media --config /etc/agl-virtio/ivi.toml --device rear --check",
     };
@@ -100,7 +93,10 @@ impl Daemon for Media {
         }
         config.paths.extend(options.path.iter().cloned());
         if let Some(card) = &options.card {
-            config.card.clone_from(card);
+            config.card = Some(card.clone());
+        }
+        if let Some(function) = options.function {
+            config.function = function;
         }
     }
 
@@ -109,16 +105,21 @@ impl Daemon for Media {
     }
 
     fn sandbox(config: &Config, policy: &mut Policy) {
-        if config.source == SourceKind::TestPicture {
+        let is_camera = config.function == FunctionKind::Camera;
+        if is_camera && config.source == SourceKind::TestPicture {
             return;
         }
         policy.backend_threads();
-        policy
-            .read_only("/proc")
-            .read_only("/sys")
-            .read_only("/usr/share")
-            .read_write("/dev/shm");
-        for (variable, folder) in [("HOME", ".cache/gstreamer-1.0"), ("XDG_RUNTIME_DIR", "")] {
+        policy.read_only("/proc").read_only("/usr/share");
+        let mut folders = vec![("HOME", ".cache/gstreamer-1.0")];
+        if is_camera {
+            policy.read_only("/sys").read_write("/dev/shm");
+            folders.push(("XDG_RUNTIME_DIR", ""));
+        } else {
+            // Codecs in software count processors and look at what they can do.
+            policy.read_only("/sys/devices/system");
+        }
+        for (variable, folder) in folders {
             if let Some(home) = std::env::var_os(variable) {
                 policy.read_write(PathBuf::from(home).join(folder));
             }
@@ -130,33 +131,93 @@ impl Daemon for Media {
 
     fn serve(service: Service<Config>, config: Config) -> Result<(), MediaError> {
         let statistics = Arc::new(Statistics::default());
-        let source = source(&service, &config)?;
-        let camera = Camera::new(
-            config.card.clone(),
-            config.modes(),
-            source,
-            Arc::clone(&statistics),
-        );
+        let (function, codecs) = function(&service, &config, &statistics)?;
         let device = MediaDevice::new(
-            &config.card,
-            Box::new(camera),
+            config.card(),
+            function,
             config.max_sessions,
             Arc::clone(&statistics),
             service.health.worker("media"),
         );
-        let server = Arc::new(server(&service, &config, device)?);
-        if let Err(error) = control::show(&service.bus, &config, &statistics) {
-            log::error!("the camera stays off the bus: {error}");
+        let seat = service.first_seat(server(&service, &config, device)?)?;
+        if let Err(error) = control::show(&service.bus, &config, &codecs, &statistics) {
+            log::error!("the device stays off the bus: {error}");
         }
-        if let Some(change) = service.show(Arc::new(Info::of(&server))) {
-            server.observe(move || change.changed());
-        }
-        let session = std::thread::Builder::new()
-            .name("session".to_owned())
-            .spawn(move || session(&service, &server))
-            .map_err(host("start the session's thread"))?;
-        session.join().map_err(|_| MediaError::Panicked)?
+        service.show_seat(&seat);
+        service.ready();
+        Ok(service.serve(vec![seat])?)
     }
+}
+
+/// What the device does, and the codecs that it has.
+type Functions = (Box<dyn Function>, Vec<&'static str>);
+
+fn function(
+    service: &Service<Config>,
+    config: &Config,
+    statistics: &Arc<Statistics>,
+) -> Result<Functions, MediaError> {
+    if config.function != FunctionKind::Camera {
+        return codec(config, statistics);
+    }
+    let camera = Camera::new(
+        config.card().to_owned(),
+        config.modes(),
+        source(service, config)?,
+        Arc::clone(statistics),
+    );
+    Ok((Box::new(camera), Vec::new()))
+}
+
+#[cfg(feature = "gstreamer")]
+fn codec(config: &Config, statistics: &Arc<Statistics>) -> Result<Functions, MediaError> {
+    use std::time::Duration;
+
+    use agl_virtio_codec::coder::HostCodecs;
+    use agl_virtio_codec::{Bell, CodecError, Host, Library};
+
+    use crate::codec::{CodecDevice, Offer, Way};
+
+    let library = Library::load(&config.elements)?;
+    let (way, there): (_, Vec<_>) = if config.function == FunctionKind::Encoder {
+        (Way::Encode, library.encoders().collect())
+    } else {
+        (Way::Decode, library.decoders().collect())
+    };
+    let wanted = |codec: &_| {
+        let wanted = config.codecs.as_ref();
+        wanted.is_none_or(|wanted| wanted.contains(codec))
+    };
+    let codecs: Vec<_> = there.into_iter().filter(wanted).collect();
+    if codecs.is_empty() {
+        return Err(CodecError::NoCodec.into());
+    }
+    let names: Vec<_> = codecs.iter().map(|codec| codec.name()).collect();
+    log::info!("{}: {}", config.function.name(), names.join(", "));
+    let bell = Arc::new(Bell::default());
+    let ring = Arc::clone(&bell);
+    let host = Host {
+        notify: Arc::new(move || ring.ring()),
+        // The queue thread starts them, and they may do what it may.
+        prepare: Arc::new(|| ()),
+        patience: Duration::from_secs(config.watchdog.into()),
+    };
+    let offer = Offer {
+        way,
+        codecs,
+        limits: config.limits(),
+        max_streams: config.max_streams,
+        max_pixel_rate: config.max_pixel_rate,
+    };
+    let codecs = Box::new(HostCodecs { library, host });
+    let device = CodecDevice::new(offer, codecs, bell, Arc::clone(statistics));
+    Ok((Box::new(device), names))
+}
+
+#[cfg(not(feature = "gstreamer"))]
+fn codec(_config: &Config, _statistics: &Arc<Statistics>) -> Result<Functions, MediaError> {
+    let reason = "this service was built without GStreamer, which has the codecs".to_owned();
+    Err(SourceError(reason).into())
 }
 
 #[cfg(feature = "gstreamer")]
@@ -185,86 +246,22 @@ fn server(
     service: &Service<Config>,
     config: &Config,
     device: MediaDevice,
-) -> Result<Server, MediaError> {
-    let record = service.record.as_ref().map(|fd| fd.try_clone());
-    let record = record.transpose().map_err(host("take the record"))?;
-    let record = record.map(|fd| Record::open(fd.into()));
+) -> Result<Arc<Server>, ServingError> {
     let (sandbox, priority) = (service.sandbox.clone(), config.priority);
+    // A codec's thread starts elements and gives their memory back: a driver of hardware makes
+    // system calls then.
+    let role = match config.function {
+        FunctionKind::Camera => Role::Queue,
+        FunctionKind::Decoder | FunctionKind::Encoder => Role::Backend,
+    };
     let options = ServerOptions {
-        record: record.transpose().map_err(ServerError::from)?,
+        record: service.kept_record()?,
         prepare_thread: Arc::new(move |name| {
             if priority > 0 {
                 log::info!("thread {name}: {}", realtime::enter(priority));
             }
-            sandbox.enter(Role::Queue);
+            sandbox.enter(role);
         }),
     };
-    Ok(Server::new(Arc::new(device), options)?)
-}
-
-/// Speaks vhost-user until the service is asked to end.
-fn session(service: &Service<Config>, server: &Arc<Server>) -> Result<(), MediaError> {
-    let (asked, stop) = (service.stop.clone(), server.stop_handle());
-    let waiter = std::thread::Builder::new()
-        .name("stop".to_owned())
-        .spawn(move || {
-            let _ = asked.wait(None);
-            stop.stop();
-        });
-    waiter.map_err(host("start a thread"))?;
-    service.sandbox.enter(Role::Session);
-    service.ready();
-    Ok(server.serve(&service.listener)?)
-}
-/// What the device tells about itself.
-struct Info {
-    stats: DeviceStats,
-    offered: u64,
-    acked: Arc<AtomicU64>,
-    connected: Arc<AtomicBool>,
-    restarts: u32,
-}
-
-impl Info {
-    fn of(server: &Server) -> Self {
-        Self {
-            stats: server.stats(),
-            offered: server.offered_features(),
-            acked: server.acked_features(),
-            connected: server.connected(),
-            restarts: server.restarts(),
-        }
-    }
-}
-
-impl DeviceInfo for Info {
-    fn state(&self) -> DeviceState {
-        match (
-            self.connected.load(Ordering::Relaxed),
-            self.features_acknowledged(),
-        ) {
-            (false, _) => DeviceState::Waiting,
-            (true, 0) => DeviceState::Connected,
-            (true, _) => DeviceState::Running,
-        }
-    }
-
-    fn features_offered(&self) -> u64 {
-        self.offered
-    }
-
-    fn features_acknowledged(&self) -> u64 {
-        self.acked.load(Ordering::Relaxed)
-    }
-
-    fn restarts(&self) -> u32 {
-        self.restarts
-    }
-
-    fn statistics(&self) -> Vec<QueueStatistics> {
-        self.stats
-            .queues()
-            .map(|(_, queue)| QueueStatistics::from(queue.counters()))
-            .collect()
-    }
+    Ok(Arc::new(Server::new(Arc::new(device), options)?))
 }

@@ -8,8 +8,8 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use virtio_device::Waker;
 
-use crate::camera::modes::Mode;
 use crate::outbox::Session;
+use crate::v4l2::FourCc;
 
 /// Shared by who serves and who tells about it.
 #[derive(Debug, Default)]
@@ -19,6 +19,8 @@ pub struct Statistics {
     sessions_lost: AtomicU64,
     ioctls: AtomicU64,
     refused: AtomicU64,
+    inputs: AtomicU64,
+    bytes_in: AtomicU64,
     frames: AtomicU64,
     bytes: AtomicU64,
     dropped: AtomicU64,
@@ -27,11 +29,24 @@ pub struct Statistics {
     waker: OnceLock<Waker>,
 }
 
+/// What a session streams.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Work {
+    /// The format of pictures, or of what is coded.
+    pub what: FourCc,
+    /// Pixels in a row.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// Pictures in a second, as far as that is known; else 0.
+    pub rate: u32,
+}
+
 /// What changes seldom.
 #[derive(Clone, Debug, Default)]
 pub struct State {
-    /// Sessions, and which of them streams in what mode.
-    pub sessions: BTreeMap<Session, Option<Mode>>,
+    /// Sessions, and what those that stream do.
+    pub sessions: BTreeMap<Session, Option<Work>>,
     /// Sessions that somebody on the bus wants to end.
     pub condemned: Vec<Session>,
 }
@@ -81,15 +96,18 @@ impl Statistics {
         }
     }
 
-    /// This session streams, or none does.
-    pub fn streams(&self, session: Option<(Session, Mode)>) {
-        let mut state = self.state();
-        for mode in state.sessions.values_mut() {
-            *mode = None;
+    /// A session begins to stream, goes on otherwise, or ends it.
+    pub fn works(&self, session: Session, work: Option<Work>) {
+        if let Some(place) = self.state().sessions.get_mut(&session) {
+            *place = work;
         }
-        if let Some((session, mode)) = session {
-            state.sessions.insert(session, Some(mode));
-        }
+    }
+
+    /// Coded or raw input of so many bytes was taken from the driver.
+    pub fn taken(&self, bytes: usize) {
+        self.inputs.fetch_add(1, Ordering::Relaxed);
+        self.bytes_in
+            .fetch_add(u64::try_from(bytes).unwrap_or(0), Ordering::Relaxed);
     }
 
     /// A picture of so many bytes was given to the driver.
@@ -144,6 +162,8 @@ impl Statistics {
             ("sessions-lost", load(&self.sessions_lost)),
             ("ioctls", load(&self.ioctls)),
             ("ioctls-refused", load(&self.refused)),
+            ("inputs", load(&self.inputs)),
+            ("input-bytes", load(&self.bytes_in)),
             ("frames", load(&self.frames)),
             ("frame-bytes", load(&self.bytes)),
             ("frames-dropped", load(&self.dropped)),

@@ -17,7 +17,9 @@ use crate::chain::ChainError;
 pub struct Memory(Arc<GuestMemoryMmap>);
 
 impl Memory {
-    pub(crate) fn new(table: Arc<GuestMemoryMmap>) -> Self {
+    /// The memory that this table maps: a server's, or one of a test that has no server.
+    #[must_use]
+    pub fn new(table: Arc<GuestMemoryMmap>) -> Self {
         Self(table)
     }
 

@@ -103,6 +103,49 @@ static void virtio_media_read_config(struct virtio_media *media)
 		media->caps = 0;
 }
 
+/*
+ * A codec's capabilities do not say which way it codes. What the device does
+ * not know at all is not to be there for programs either: they take what
+ * refuses some queues for what has others.
+ */
+static void virtio_media_learn(struct virtio_media *media)
+{
+	struct v4l2_streamparm parm = {
+		.type = media->caps & V4L2_CAP_VIDEO_M2M_MPLANE ?
+			V4L2_BUF_TYPE_VIDEO_OUTPUT_MPLANE :
+			V4L2_BUF_TYPE_VIDEO_OUTPUT,
+	};
+	struct v4l2_decoder_cmd decoder = { .cmd = V4L2_DEC_CMD_START };
+	struct v4l2_encoder_cmd encoder = { .cmd = V4L2_ENC_CMD_START };
+	struct video_device *video = &media->video;
+	struct virtio_media_session *session;
+
+	session = kzalloc_obj(*session);
+	if (!session)
+		return;
+	session->media = media;
+	if (virtio_media_open_session(media, &session->id))
+		goto out_free;
+	if (virtio_media_ioctl_once(session, VIDIOC_G_PARM, &parm) == -ENOTTY) {
+		v4l2_disable_ioctl(video, VIDIOC_G_PARM);
+		v4l2_disable_ioctl(video, VIDIOC_S_PARM);
+		v4l2_disable_ioctl(video, VIDIOC_ENUM_FRAMEINTERVALS);
+	}
+	if (virtio_media_ioctl_once(session, VIDIOC_TRY_DECODER_CMD,
+				    &decoder) == -ENOTTY) {
+		v4l2_disable_ioctl(video, VIDIOC_DECODER_CMD);
+		v4l2_disable_ioctl(video, VIDIOC_TRY_DECODER_CMD);
+	}
+	if (virtio_media_ioctl_once(session, VIDIOC_TRY_ENCODER_CMD,
+				    &encoder) == -ENOTTY) {
+		v4l2_disable_ioctl(video, VIDIOC_ENCODER_CMD);
+		v4l2_disable_ioctl(video, VIDIOC_TRY_ENCODER_CMD);
+	}
+	virtio_media_close_session(media, session->id);
+out_free:
+	kfree(session);
+}
+
 static int virtio_media_register(struct virtio_media *media)
 {
 	struct video_device *video = &media->video;
@@ -118,6 +161,7 @@ static int virtio_media_register(struct virtio_media *media)
 		v4l2_disable_ioctl(video, VIDIOC_G_INPUT);
 		v4l2_disable_ioctl(video, VIDIOC_S_INPUT);
 		v4l2_disable_ioctl(video, VIDIOC_ENUMINPUT);
+		virtio_media_learn(media);
 	} else {
 		v4l2_disable_ioctl(video, VIDIOC_DECODER_CMD);
 		v4l2_disable_ioctl(video, VIDIOC_TRY_DECODER_CMD);

@@ -13,6 +13,9 @@
 
 #include "virtio_media.h"
 
+/* What a codec makes of a buffer keeps of it, beside its time. */
+#define KEPT_FLAGS (V4L2_BUF_FLAG_TIMECODE | V4L2_BUF_FLAG_TSTAMP_SRC_MASK)
+
 /* What a device tells of a buffer. */
 #define TOLD_FLAGS (V4L2_BUF_FLAG_KEYFRAME | V4L2_BUF_FLAG_PFRAME | \
 		    V4L2_BUF_FLAG_BFRAME | V4L2_BUF_FLAG_LAST)
@@ -196,7 +199,8 @@ static void virtio_media_describe(struct vb2_buffer *vb, struct v4l2_buffer *buf
 
 		buffer->timestamp.tv_sec = time.tv_sec;
 		buffer->timestamp.tv_usec = time.tv_nsec / NSEC_PER_USEC;
-		buffer->flags = vbuf->flags & TOLD_FLAGS;
+		buffer->flags = vbuf->flags & (TOLD_FLAGS | KEPT_FLAGS);
+		buffer->timecode = vbuf->timecode;
 	}
 	if (!V4L2_TYPE_IS_MULTIPLANAR(vb->type)) {
 		buffer->length = vb->planes[0].length;
@@ -438,8 +442,6 @@ void virtio_media_buffer_done(struct virtio_media_queue *queue,
 	if (!found)
 		return;
 	vb = &found->vb.vb2_buf;
-	found->vb.flags &= ~TOLD_FLAGS;
-	found->vb.flags |= told->flags & TOLD_FLAGS;
 	found->vb.sequence = told->sequence;
 	if (!V4L2_TYPE_IS_OUTPUT(vb->type)) {
 		found->vb.field = told->field;
@@ -453,12 +455,18 @@ void virtio_media_buffer_done(struct virtio_media_queue *queue,
 			}
 			vb2_set_plane_payload(vb, i, used);
 		}
-		/* The device's clock is not the guest's. */
-		if (queue->vb2.timestamp_flags == V4L2_BUF_FLAG_TIMESTAMP_MONOTONIC)
+		found->vb.flags &= ~TOLD_FLAGS;
+		found->vb.flags |= told->flags & TOLD_FLAGS;
+		if (queue->vb2.timestamp_flags == V4L2_BUF_FLAG_TIMESTAMP_MONOTONIC) {
+			/* The device's clock is not the guest's. */
 			vb->timestamp = ktime_get_ns();
-		else
+		} else {
 			vb->timestamp = told->timestamp.tv_sec * NSEC_PER_SEC +
 				told->timestamp.tv_usec * NSEC_PER_USEC;
+			found->vb.flags &= ~KEPT_FLAGS;
+			found->vb.flags |= told->flags & KEPT_FLAGS;
+			found->vb.timecode = told->timecode;
+		}
 	}
 	if (told->flags & V4L2_BUF_FLAG_ERROR)
 		state = VB2_BUF_STATE_ERROR;

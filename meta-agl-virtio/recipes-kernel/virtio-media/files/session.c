@@ -114,32 +114,70 @@ static int virtio_media_release(struct file *file)
 	return 0;
 }
 
-/* Of a codec: bitstream can be taken, or a picture is there, or both. */
-static __poll_t virtio_media_poll_codec(struct virtio_media_session *session,
-					struct file *file, poll_table *wait)
+static bool virtio_media_is_done(struct vb2_queue *q)
 {
-	__poll_t output = vb2_core_poll(&session->output->vb2, file, wait);
-	__poll_t capture = vb2_core_poll(&session->capture->vb2, file, wait);
+	unsigned long flags;
+	bool done;
 
-	/* One that does not stream does not keep the other from being waited for. */
-	if ((output & EPOLLERR) && (capture & EPOLLERR))
-		return EPOLLERR;
-	return (output | capture) & ~EPOLLERR;
+	spin_lock_irqsave(&q->done_lock, flags);
+	done = !list_empty(&q->done_list);
+	spin_unlock_irqrestore(&q->done_lock, flags);
+	return done;
+}
+
+/* Whether anything will ever come of waiting for this queue. */
+static bool virtio_media_is_alive(struct vb2_queue *q)
+{
+	return vb2_is_streaming(q) && !q->error &&
+	       (!list_empty(&q->queued_list) || q->last_buffer_dequeued);
+}
+
+/* Of a codec: bitstream can be taken, or a picture is there, or both. */
+static __poll_t virtio_media_poll_codec(struct virtio_media_session *session)
+{
+	struct vb2_queue *output = &session->output->vb2;
+	struct vb2_queue *capture = &session->capture->vb2;
+	__poll_t found = 0;
+	bool waits;
+
+	mutex_lock(&session->output->lock);
+	mutex_lock_nested(&session->capture->lock, SINGLE_DEPTH_NESTING);
+	/*
+	 * A decoder's program waits for the header with the capture queue not
+	 * set up yet, and its coded buffers may all be back by then.
+	 */
+	waits = vb2_is_streaming(output) && !vb2_is_streaming(capture) &&
+		!output->error;
+	if (!waits && !virtio_media_is_alive(output) &&
+	    !virtio_media_is_alive(capture))
+		found |= EPOLLERR;
+	if (virtio_media_is_done(output))
+		found |= EPOLLOUT | EPOLLWRNORM;
+	if (virtio_media_is_done(capture) || capture->last_buffer_dequeued)
+		found |= EPOLLIN | EPOLLRDNORM;
+	mutex_unlock(&session->capture->lock);
+	mutex_unlock(&session->output->lock);
+	return found;
 }
 
 static __poll_t virtio_media_poll(struct file *file, poll_table *wait)
 {
 	struct virtio_media_session *session = virtio_media_session(file);
-	__poll_t found = 0;
+	__poll_t wanted = poll_requested_events(wait), found = 0;
 
 	/* All that may ever be waited for is, from the first call on. */
 	poll_wait(file, &session->fh.wait, wait);
+	if (!session->output) {
+		found = vb2_core_poll(&session->capture->vb2, file, wait);
+	} else {
+		poll_wait(file, &session->output->vb2.done_wq, wait);
+		poll_wait(file, &session->capture->vb2.done_wq, wait);
+		if (wanted & (EPOLLIN | EPOLLRDNORM | EPOLLOUT | EPOLLWRNORM))
+			found = virtio_media_poll_codec(session);
+	}
+	/* Last, for an event comes before the buffer that it tells of. */
 	if (v4l2_event_pending(&session->fh))
-		found = EPOLLPRI;
-	if (session->output)
-		found |= virtio_media_poll_codec(session, file, wait);
-	else
-		found |= vb2_core_poll(&session->capture->vb2, file, wait);
+		found |= EPOLLPRI;
 	if (!video_is_registered(&session->media->video))
 		found |= EPOLLERR | EPOLLHUP;
 	return found;

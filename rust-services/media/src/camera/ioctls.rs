@@ -7,18 +7,14 @@ use zerocopy::FromZeros;
 
 use super::Camera;
 use super::modes::{Interval, Mode, PixelFormat, Size};
+use crate::buffers::{self, Wants};
 use crate::function::Context;
 use crate::outbox::Session;
-use crate::payload::{Answer, BufferRequest, Input, change};
-use crate::v4l2::buffer::CAN_SHARE_PAGES;
-use crate::v4l2::event::CTRL;
+use crate::payload::{Answer, Input, change};
 use crate::v4l2::input::{
     CaptureParm, DISCRETE, FrameInterval, FrameSize, Input as CameraInput, TIME_PER_FRAME,
 };
-use crate::v4l2::{
-    BufType, CreateBuffers, EventSubscription, Format, FormatDescription, Fraction, Ioctl,
-    RequestBuffers,
-};
+use crate::v4l2::{BufType, EventSubscription, Format, FormatDescription, Fraction, Ioctl};
 
 /// Buffers that a camera needs to give every picture.
 const LEAST_BUFFERS: u32 = 2;
@@ -43,28 +39,20 @@ impl Camera {
         input: Input<'_>,
         context: &mut Context<'_>,
     ) -> Answer {
-        match ioctl {
-            Ioctl::GExtCtrls => self.controls.get_all(input),
-            Ioctl::TryExtCtrls => self.controls.try_all(input),
-            Ioctl::SExtCtrls => self.controls.set_all(input, |controls, id| {
-                Self::tell_control(controls, context.outbox, id, session);
-            }),
-            Ioctl::ReqBufs
-            | Ioctl::CreateBufs
-            | Ioctl::QueryBuf
-            | Ioctl::PrepareBuf
-            | Ioctl::QBuf
-            | Ioctl::StreamOn
-            | Ioctl::StreamOff => self.buffers(session, ioctl, input, context).into(),
-            Ioctl::QueryCtrl
-            | Ioctl::QueryExtCtrl
-            | Ioctl::QueryMenu
-            | Ioctl::GCtrl
-            | Ioctl::SCtrl
-            | Ioctl::SubscribeEvent
-            | Ioctl::UnsubscribeEvent => self.control(session, ioctl, input, context).into(),
-            _ => self.format(ioctl, input).into(),
+        match buffers::queue_of(ioctl, input) {
+            Some(Ok(BufType::Capture)) => {
+                return self.buffers(session, ioctl, input, context).into();
+            }
+            Some(_) => return Errno::INVAL.into(),
+            None => {}
         }
+        if matches!(ioctl, Ioctl::SubscribeEvent | Ioctl::UnsubscribeEvent) {
+            return self.wish(session, ioctl, input, context).into();
+        }
+        let told = self.controls.run(ioctl, input, |controls, id| {
+            controls.tell(id, session, context.outbox);
+        });
+        told.unwrap_or_else(|| self.format(ioctl, input).into())
     }
 
     fn format(&mut self, ioctl: Ioctl, mut input: Input<'_>) -> Result<Answer, Errno> {
@@ -162,111 +150,44 @@ impl Camera {
         &mut self,
         session: Session,
         ioctl: Ioctl,
-        mut input: Input<'_>,
+        input: Input<'_>,
         context: &mut Context<'_>,
     ) -> Result<Answer, Errno> {
         match ioctl {
-            Ioctl::ReqBufs => change(input, |request: &mut RequestBuffers| {
-                capture(request.type_)?;
-                self.queue.request(session, request, LEAST_BUFFERS)
-            }),
-            Ioctl::CreateBufs => change(input, |create: &mut CreateBuffers| {
-                capture(create.format.type_)?;
-                create.capabilities = CAN_SHARE_PAGES;
-                (create.flags, create.reserved) = (0, [0; 5]);
-                create.max_num_buffers = crate::queue::MAX_BUFFERS;
-                if create.count == 0 {
-                    create.index = self.queue.len();
-                    return Ok(());
-                }
-                if create.format.pix().sizeimage < self.mode.pix().sizeimage {
-                    return Err(Errno::INVAL);
-                }
-                let memory = create.memory;
-                (create.index, create.count) = self.queue.create(session, memory, create.count)?;
-                Ok(())
-            }),
-            Ioctl::QueryBuf => {
-                let mut request = BufferRequest::take(&mut input)?;
-                capture(request.buffer.type_)?;
-                self.queue.query(&mut request)?;
-                request.buffer.length = self.mode.pix().sizeimage;
-                Ok(request.answer())
-            }
-            Ioctl::PrepareBuf => {
-                // Nothing of a buffer can be prepared: its pages come with QBUF.
-                let mut request = BufferRequest::take(&mut input)?;
-                capture(request.buffer.type_)?;
-                self.queue.claim(session)?;
-                self.queue.query(&mut request)?;
-                Ok(request.answer())
-            }
-            Ioctl::QBuf => {
-                let mut request = BufferRequest::take(&mut input)?;
-                capture(request.buffer.type_)?;
-                if context.outbox.is_full() {
-                    return Err(Errno::BUSY);
-                }
-                let size = self.mode.pix().sizeimage;
-                self.queue
-                    .queue(session, &mut request, &mut input, context.memory, &[size])?;
-                Ok(request.answer())
-            }
             Ioctl::StreamOn => {
-                capture(input.take()?)?;
                 self.start(session, context.now)?;
                 Ok(Answer::done())
             }
-            _ => {
-                capture(input.take()?)?;
+            Ioctl::StreamOff => {
                 self.stop(session, context.outbox)?;
                 Ok(Answer::done())
+            }
+            _ => {
+                let wants = Wants {
+                    sizes: &[self.mode.pix().sizeimage],
+                    least: LEAST_BUFFERS,
+                };
+                buffers::run(&mut self.queue, session, ioctl, input, wants, context)
             }
         }
     }
 
-    fn control(
+    fn wish(
         &mut self,
         session: Session,
         ioctl: Ioctl,
         mut input: Input<'_>,
         context: &mut Context<'_>,
     ) -> Result<Answer, Errno> {
-        match ioctl {
-            Ioctl::QueryCtrl => change(input, |query| self.controls.query(query)),
-            Ioctl::QueryExtCtrl => change(input, |query| self.controls.query_ext(query)),
-            Ioctl::QueryMenu => change(input, |query| self.controls.query_menu(query)),
-            Ioctl::GCtrl => change(input, |control| self.controls.get(control)),
-            Ioctl::SCtrl => change(input, |control| {
-                if self.controls.set(control)? {
-                    Self::tell_control(&self.controls, context.outbox, control.id, session);
-                }
-                Ok(())
-            }),
-            Ioctl::SubscribeEvent => {
-                let wish: EventSubscription = input.take()?;
-                if wish.type_ != CTRL || !self.controls.has(wish.id) {
-                    return Err(Errno::INVAL);
-                }
-                if context.outbox.subscribe(session, &wish)? {
-                    // Everything is new to who asks for the first time.
-                    if let Some(event) = self.controls.event(wish.id, INITIAL) {
-                        context.outbox.event(session, &event);
-                    }
-                }
-                Ok(Answer::done())
-            }
-            _ => {
-                let wish: EventSubscription = input.take()?;
-                context.outbox.unsubscribe(session, &wish);
-                Ok(Answer::done())
-            }
+        let wish: EventSubscription = input.take()?;
+        if ioctl == Ioctl::UnsubscribeEvent {
+            context.outbox.unsubscribe(session, &wish);
+        } else {
+            self.controls.subscribe(session, &wish, context.outbox)?;
         }
+        Ok(Answer::done())
     }
 }
-
-/// Value and flags.
-const INITIAL: u32 = crate::v4l2::event::CHANGED_VALUE | crate::v4l2::event::CHANGED_FLAGS;
 
 fn told_parm(mode: Mode) -> CaptureParm {
     let mut parm = CaptureParm::new_zeroed();

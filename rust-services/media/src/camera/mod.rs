@@ -23,7 +23,6 @@ use crate::outbox::{Outbox, Session};
 use crate::payload::{Answer, Input};
 use crate::queue::{Filled, Queue, Queued};
 use crate::statistics::Statistics;
-use crate::v4l2::event::{ALLOW_FEEDBACK, CHANGED_VALUE, CTRL};
 use crate::v4l2::{BufType, BufferFlags, Ioctl};
 
 use modes::{Mode, Modes};
@@ -72,7 +71,7 @@ impl Camera {
         if !was {
             self.first = None;
             self.source.start(self.mode, now);
-            self.statistics.streams(Some((session, self.mode)));
+            self.statistics.works(session, Some(self.mode.work()));
         }
         Ok(())
     }
@@ -81,7 +80,7 @@ impl Camera {
         self.queue.stop(session)?;
         outbox.forget_buffers(session, BufType::Capture.code());
         self.source.stop();
-        self.statistics.streams(None);
+        self.statistics.works(session, None);
         Ok(())
     }
 
@@ -117,17 +116,6 @@ impl Camera {
         }
         if let Some((buffer, planes)) = self.queue.give_back(queued.index, &filled) {
             context.outbox.buffer(session, buffer, &planes);
-        }
-    }
-
-    fn tell_control(controls: &Controls, outbox: &mut Outbox, id: u32, by: Session) {
-        let Some(event) = controls.event(id, CHANGED_VALUE) else {
-            return;
-        };
-        for (listener, flags) in outbox.listeners(CTRL, id) {
-            if listener != by || flags & ALLOW_FEEDBACK != 0 {
-                outbox.event(listener, &event);
-            }
         }
     }
 }
@@ -238,6 +226,5 @@ impl Function for Camera {
         self.queue = queue();
         self.mode = self.modes.first();
         self.controls = Controls::new(self.source.controls());
-        self.statistics.streams(None);
     }
 }

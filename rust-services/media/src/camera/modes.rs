@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use crate::statistics::Work;
 use crate::v4l2::format::{COLORSPACE_SMPTE170M, COLORSPACE_SRGB, FIELD_NONE, PRIV_MAGIC};
 use crate::v4l2::{FourCc, Fraction, PixFormat};
 
@@ -174,6 +175,17 @@ impl Mode {
         Layout {
             planes: planes.collect(),
             size,
+        }
+    }
+
+    /// As it is told on the bus.
+    #[must_use]
+    pub fn work(&self) -> Work {
+        Work {
+            what: self.format.fourcc(),
+            width: self.width,
+            height: self.height,
+            rate: self.interval.rate(),
         }
     }
 

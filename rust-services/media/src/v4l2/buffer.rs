@@ -62,6 +62,9 @@ impl BufferFlags {
     pub const TIMESTAMP_MONOTONIC: Self = Self(0x2000);
     /// Timestamps are those of what came in.
     pub const TIMESTAMP_COPY: Self = Self(0x4000);
+    /// What a codec's outputs have of their inputs: a time code, and when the time was taken
+    /// (`V4L2_BUF_FLAG_TIMECODE`, `V4L2_BUF_FLAG_TSTAMP_SRC_MASK`).
+    pub const KEPT: Self = Self(0x7_0100);
     /// The last buffer of a sequence.
     pub const LAST: Self = Self(0x10_0000);
 

@@ -57,6 +57,8 @@ pub struct CaptureParm {
 
 /// `V4L2_FRMSIZE_TYPE_DISCRETE`, and of intervals too.
 pub const DISCRETE: u32 = 1;
+/// `V4L2_FRMIVAL_TYPE_CONTINUOUS`.
+pub const CONTINUOUS: u32 = 2;
 /// `V4L2_FRMSIZE_TYPE_STEPWISE`.
 pub const STEPWISE: u32 = 3;
 

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The ioctls that are about the buffers of one queue, whatever is in them.
+
+use rustix::io::Errno;
+
+use crate::function::Context;
+use crate::outbox::Session;
+use crate::payload::{Answer, BufferRequest, Input, change};
+use crate::queue::{MAX_BUFFERS, Queue};
+use crate::v4l2::buffer::CAN_SHARE_PAGES;
+use crate::v4l2::{BufType, Buffer, CreateBuffers, Ioctl, RequestBuffers};
+
+/// What a queue's buffers must be.
+#[derive(Clone, Copy, Debug)]
+pub struct Wants<'a> {
+    /// Bytes that each plane must have room for, in the present format.
+    pub sizes: &'a [u32],
+    /// Buffers that the device needs.
+    pub least: u32,
+}
+
+/// Of which queue an ioctl about buffers or streaming speaks. `None` for other ioctls.
+///
+/// # Errors
+/// EINVAL where it is cut off or names none.
+pub fn queue_of(ioctl: Ioctl, mut input: Input<'_>) -> Option<Result<BufType, Errno>> {
+    let code = match ioctl {
+        Ioctl::ReqBufs => input.take::<RequestBuffers>().map(|request| request.type_),
+        Ioctl::CreateBufs => input
+            .take::<CreateBuffers>()
+            .map(|create| create.format.type_),
+        Ioctl::QueryBuf | Ioctl::PrepareBuf | Ioctl::QBuf => {
+            input.take::<Buffer>().map(|buffer| buffer.type_)
+        }
+        Ioctl::StreamOn | Ioctl::StreamOff => input.take(),
+        _ => return None,
+    };
+    Some(code.and_then(BufType::parse))
+}
+
+/// Runs an ioctl about buffers; those about streaming are the function's own.
+///
+/// # Errors
+/// As the queue says; ENOTTY for other ioctls.
+pub fn run(
+    queue: &mut Queue,
+    session: Session,
+    ioctl: Ioctl,
+    mut input: Input<'_>,
+    wants: Wants<'_>,
+    context: &Context<'_>,
+) -> Result<Answer, Errno> {
+    match ioctl {
+        Ioctl::ReqBufs => change(input, |request: &mut RequestBuffers| {
+            queue.request(session, request, wants.least)
+        }),
+        Ioctl::CreateBufs => change(input, |create: &mut CreateBuffers| {
+            create.capabilities = CAN_SHARE_PAGES;
+            (create.flags, create.reserved) = (0, [0; 5]);
+            create.max_num_buffers = MAX_BUFFERS;
+            if create.count == 0 {
+                create.index = queue.len();
+                return Ok(());
+            }
+            if !has_room(queue.type_(), create, wants.sizes) {
+                return Err(Errno::INVAL);
+            }
+            (create.index, create.count) = queue.create(session, create.memory, create.count)?;
+            Ok(())
+        }),
+        Ioctl::QueryBuf => {
+            let mut request = BufferRequest::take(&mut input)?;
+            queue.query(&mut request)?;
+            if queue.type_().is_mplane() {
+                for (plane, &size) in request.planes.iter_mut().zip(wants.sizes) {
+                    plane.length = size;
+                }
+            } else {
+                request.buffer.length = wants.sizes.first().copied().unwrap_or(0);
+            }
+            Ok(request.answer())
+        }
+        Ioctl::PrepareBuf => {
+            // Nothing of a buffer can be prepared: its pages come with QBUF.
+            let mut request = BufferRequest::take(&mut input)?;
+            queue.claim(session)?;
+            queue.query(&mut request)?;
+            Ok(request.answer())
+        }
+        Ioctl::QBuf => {
+            let mut request = BufferRequest::take(&mut input)?;
+            if context.outbox.is_full() {
+                return Err(Errno::BUSY);
+            }
+            queue.queue(
+                session,
+                &mut request,
+                &mut input,
+                context.memory,
+                wants.sizes,
+            )?;
+            Ok(request.answer())
+        }
+        _ => Err(Errno::NOTTY),
+    }
+}
+
+fn has_room(type_: BufType, create: &CreateBuffers, sizes: &[u32]) -> bool {
+    if !type_.is_mplane() {
+        let least = sizes.first().copied().unwrap_or(0);
+        return create.format.pix().sizeimage >= least;
+    }
+    let pix = create.format.pix_mplane();
+    let planes = pix.planes;
+    usize::from(pix.num_planes) == sizes.len()
+        && planes
+            .iter()
+            .zip(sizes)
+            .all(|(plane, &size)| plane.sizeimage >= size)
+}

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Controls of decoders and encoders, and what they come to.
+
+use agl_virtio_codec::{BitrateMode, Codec, EncoderSettings, H264Profile, Profile};
+
+use super::formats::Chosen;
+use super::{Offer, Way};
+use crate::controls::{Controls, Kind, Spec};
+
+/// `V4L2_CID_MPEG_VIDEO_FORCE_KEY_FRAME`.
+pub const FORCE_KEY_FRAME: u32 = 0x0099_09e5;
+const USER_CLASS: u32 = 0x0098_0001;
+const MIN_BUFFERS_FOR_CAPTURE: u32 = 0x0098_0927;
+const MIN_BUFFERS_FOR_OUTPUT: u32 = 0x0098_0928;
+const CODEC_CLASS: u32 = 0x0099_0001;
+const GOP_SIZE: u32 = 0x0099_09cb;
+const BITRATE_MODE: u32 = 0x0099_09ce;
+const BITRATE: u32 = 0x0099_09cf;
+const H264_LEVEL: u32 = 0x0099_0a67;
+const H264_PROFILE: u32 = 0x0099_0a6b;
+const VP8_PROFILE: u32 = 0x0099_0aff;
+const VP9_PROFILE: u32 = 0x0099_0b00;
+const HEVC_PROFILE: u32 = 0x0099_0b67;
+
+const H264_PROFILES: &[&str] = &["Baseline", "Constrained Baseline", "Main", "", "High"];
+/// Where no profile was asked for, the encoder takes the highest.
+const H264_HIGH: i32 = 4;
+const LEVELS: &[&str] = &[
+    "1", "", "1.1", "1.2", "1.3", "2", "2.1", "2.2", "3", "3.1", "3.2", "4", "4.1", "4.2", "5",
+    "5.1",
+];
+/// The levels times ten, in that order.
+const LEVEL_NUMBERS: [u8; 16] = [
+    10, 9, 11, 12, 13, 20, 21, 22, 30, 31, 32, 40, 41, 42, 50, 51,
+];
+/// Where no level was asked for, the encoder takes the least that will do.
+const ANY_LEVEL: i32 = 11;
+
+const DECODER: [Spec; 2] = [
+    Spec::class(USER_CLASS, "User Controls"),
+    least_buffers(MIN_BUFFERS_FOR_CAPTURE, "Min Number of Capture Buffers", 2),
+];
+
+const ENCODER: [Spec; 12] = [
+    Spec::class(USER_CLASS, "User Controls"),
+    least_buffers(MIN_BUFFERS_FOR_OUTPUT, "Min Number of Output Buffers", 1),
+    Spec::class(CODEC_CLASS, "Codec Controls"),
+    Spec::new(GOP_SIZE, "Video GOP Size", Kind::Integer(0, 10_000, 1), 60),
+    Spec::new(
+        BITRATE_MODE,
+        "Video Bitrate Mode",
+        Kind::Menu(&["Variable Bitrate", "Constant Bitrate"]),
+        0,
+    ),
+    Spec::new(
+        BITRATE,
+        "Video Bitrate",
+        Kind::Integer(16_000, 200_000_000, 1),
+        2_000_000,
+    ),
+    Spec::new(FORCE_KEY_FRAME, "Force Key Frame", Kind::Button, 0),
+    Spec::new(H264_LEVEL, "H264 Level", Kind::Menu(LEVELS), ANY_LEVEL),
+    Spec::new(
+        H264_PROFILE,
+        "H264 Profile",
+        Kind::Menu(H264_PROFILES),
+        H264_HIGH,
+    ),
+    Spec::new(VP8_PROFILE, "VP8 Profile", Kind::Menu(&["0"]), 0),
+    Spec::new(VP9_PROFILE, "VP9 Profile", Kind::Menu(&["0"]), 0),
+    Spec::new(HEVC_PROFILE, "HEVC Profile", Kind::Menu(&["Main"]), 0),
+];
+
+const fn least_buffers(id: u32, name: &'static str, value: i32) -> Spec {
+    Spec {
+        id,
+        name,
+        kind: Kind::Integer(1, 32, 1),
+        default: value,
+        read_only: true,
+    }
+}
+
+/// Of which codec alone a control is.
+fn codec_of(id: u32) -> Option<Codec> {
+    match id {
+        H264_LEVEL | H264_PROFILE => Some(Codec::H264),
+        VP8_PROFILE => Some(Codec::Vp8),
+        VP9_PROFILE => Some(Codec::Vp9),
+        HEVC_PROFILE => Some(Codec::Hevc),
+        _ => None,
+    }
+}
+
+/// The controls of a device, those of codecs that it does not have left out.
+#[must_use]
+pub fn specs(offer: &Offer) -> Vec<Spec> {
+    let all: &[Spec] = match offer.way {
+        Way::Decode => &DECODER,
+        Way::Encode => &ENCODER,
+    };
+    let offered =
+        |spec: &&Spec| codec_of(spec.id).is_none_or(|codec| offer.codecs.contains(&codec));
+    all.iter().filter(offered).copied().collect()
+}
+
+fn number(controls: &Controls, id: u32) -> u32 {
+    u32::try_from(controls.value(id)).unwrap_or(0)
+}
+
+/// How an encoder is to encode.
+#[must_use]
+pub fn settings(controls: &Controls, chosen: &Chosen) -> EncoderSettings {
+    let (profile, level) = match chosen.codec {
+        Codec::H264 => (
+            match controls.value(H264_PROFILE) {
+                0 | 1 => Some(Profile::H264(H264Profile::Baseline)),
+                2 => Some(Profile::H264(H264Profile::Main)),
+                _ => None,
+            },
+            match controls.value(H264_LEVEL) {
+                ANY_LEVEL => None,
+                level => usize::try_from(level)
+                    .ok()
+                    .and_then(|at| LEVEL_NUMBERS.get(at))
+                    .copied(),
+            },
+        ),
+        _ => (None, None),
+    };
+    EncoderSettings {
+        bitrate: number(controls, BITRATE),
+        mode: match controls.value(BITRATE_MODE) {
+            1 => BitrateMode::Constant,
+            _ => BitrateMode::Variable,
+        },
+        frame_rate: chosen.rate(),
+        key_interval: number(controls, GOP_SIZE),
+        profile,
+        level,
+    }
+}
