@@ -4,8 +4,10 @@
 //! stop.
 
 use std::collections::HashMap;
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
+use std::time::Duration;
 
 use agl_virtio_service::{Brake, Heartbeat};
 use virtio_device::{Chain, Device, Handler, Io, QueueSpec, Record, Start, ThreadPlan};
@@ -29,6 +31,8 @@ const QUEUES: [QueueSpec; 3] = [
 ];
 /// Makes [`Handler::woken`] look at the controller.
 const NEWS: u32 = 0;
+/// Makes [`Handler::woken`] hear what the interface has to say.
+const LINE: u32 = 1;
 /// Says that the frame of a chain has been on the bus.
 const PASSED: u64 = 1;
 
@@ -81,6 +85,7 @@ impl Device for CanDevice {
             brake: Brake::default(),
             held: HashMap::new(),
             taken_over: false,
+            watches: false,
             saved: None,
         });
         vec![ThreadPlan {
@@ -112,13 +117,15 @@ struct ControllerHandler {
     held: HashMap<u16, Chain>,
     /// It is clear whether this process goes on where another one ended.
     taken_over: bool,
+    /// It has had the chance to watch its interface by itself.
+    watches: bool,
     /// What the record says.
     saved: Option<Saved>,
 }
 
 impl ControllerHandler {
     /// Takes one frame from the guest.
-    fn transmit(&mut self, io: &mut Io, network: &mut Network, chain: Chain) {
+    fn transmit(&mut self, io: &mut Io, network: &mut Network, chain: Chain, now: Duration) {
         let mark = chain.head();
         if chain.writable() == 0 {
             // There is no room to say anything.
@@ -144,7 +151,7 @@ impl ControllerHandler {
             return;
         }
         match parse_tx(message, io.features()) {
-            Ok(frame) => match network.transmit(self.controller, frame, mark, io.now()) {
+            Ok(frame) => match network.transmit(self.controller, frame, mark, now) {
                 Ok(()) => {
                     self.held.insert(mark, chain);
                 }
@@ -231,8 +238,14 @@ impl ControllerHandler {
     }
 
     /// What follows each turn.
-    fn settle(&mut self, io: &mut Io, shared: &Shared, mut network: MutexGuard<'_, Network>) {
-        shared.exchange(&mut network);
+    fn settle(
+        &mut self,
+        io: &mut Io,
+        shared: &Shared,
+        mut network: MutexGuard<'_, Network>,
+        now: Duration,
+    ) {
+        shared.send(&mut network, now);
         // What the driver is told must outlive us.
         self.save(io, &network);
         if network.take_status_change(self.controller) {
@@ -287,6 +300,10 @@ impl Handler for ControllerHandler {
             }
         }
         let mut network = shared.network();
+        if !std::mem::replace(&mut self.watches, true) {
+            let watch = |line: BorrowedFd<'_>| io.watch(line, LINE);
+            shared.hand_over(&mut network, self.controller, watch);
+        }
         let journal = Box::new(Marks(Arc::clone(io.record())));
         network.attend(self.controller, io.features(), Some(journal));
         if !self.taken_over && start == Start::Recovered {
@@ -296,18 +313,20 @@ impl Handler for ControllerHandler {
             }
         }
         self.taken_over = true;
-        self.settle(io, &shared, network);
+        let now = io.now();
+        self.settle(io, &shared, network, now);
     }
 
     fn kicked(&mut self, io: &mut Io, queue: usize) {
         self.brake.look();
         let (shared, beat) = (Arc::clone(&self.shared), Arc::clone(&self.beat));
         let _turn = beat.turn();
+        let now = io.now();
         let mut network = shared.network();
         match queue {
             TX => {
                 while let Some(chain) = io.pop(TX) {
-                    self.transmit(io, &mut network, chain);
+                    self.transmit(io, &mut network, chain, now);
                 }
             }
             CONTROL => {
@@ -317,7 +336,7 @@ impl Handler for ControllerHandler {
             }
             _ => {}
         }
-        self.settle(io, &shared, network);
+        self.settle(io, &shared, network, now);
     }
 
     fn reset(&mut self, io: &mut Io) {
@@ -331,10 +350,15 @@ impl Handler for ControllerHandler {
         shared.state_changed();
     }
 
-    fn woken(&mut self, io: &mut Io, _token: u32) {
+    fn woken(&mut self, io: &mut Io, token: u32) {
+        self.brake.look();
         let (shared, beat) = (Arc::clone(&self.shared), Arc::clone(&self.beat));
         let _turn = beat.turn();
-        let network = shared.network();
-        self.settle(io, &shared, network);
+        let now = io.now();
+        let mut network = shared.network();
+        if token == LINE {
+            shared.hear(&mut network, self.controller, now);
+        }
+        self.settle(io, &shared, network, now);
     }
 }

@@ -168,7 +168,8 @@ impl Daemon for Can {
 
     fn serve(service: Service<Config>, config: Config) -> Result<(), CanError> {
         let network = config.build();
-        let (interfaces, lines): (Vec<_>, Vec<_>) = interfaces(&network)?.into_iter().unzip();
+        let (interfaces, lines): (Vec<_>, Vec<_>) =
+            interfaces(&network, &config)?.into_iter().unzip();
         let buses: Vec<_> = lines.iter().map(Line::bus).collect();
         let shared = Shared::new(network, lines).map_err(host("make a descriptor"))?;
         let shared = Arc::new(shared);
@@ -202,12 +203,17 @@ impl Daemon for Can {
 
 type Interfaces = Vec<(Interface, Line)>;
 
-fn interfaces(network: &Network) -> Result<Interfaces, CanError> {
+fn interfaces(network: &Network, config: &Config) -> Result<Interfaces, CanError> {
     let mut interfaces = Vec::new();
-    for (place, bus) in network.buses.iter().enumerate() {
+    for (place, (bus, told)) in network.buses.iter().zip(&config.buses).enumerate() {
         if let Medium::Interface(name, _) = &bus.medium {
             let id = BusId(place);
-            interfaces.push(Interface::open(name, id, &network.wanted(id))?);
+            let (interface, mut line) = Interface::open(name, id, &network.wanted(id))?;
+            // Programs of the host are the hub's.
+            if told.programs.is_none() {
+                line.set_listener(network.only_listener(id));
+            }
+            interfaces.push((interface, line));
         }
     }
     Ok(interfaces)

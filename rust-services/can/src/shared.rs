@@ -5,6 +5,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use agl_virtio_service::bus::PropertyChange;
 use rustix::event::{EventfdFlags, eventfd};
@@ -66,24 +67,60 @@ impl Shared {
 
     /// Sends on interfaces what waits for them, from the thread that has caused it: one change of
     /// threads less. What this thread cannot do is left for the hub, which is woken for it.
-    pub fn exchange(&self, network: &mut Network) {
-        if !network.take_outgoing() {
-            return;
+    pub fn send(&self, network: &mut Network, now: Duration) {
+        if network.take_outgoing() {
+            let outgoing = |network: &Network, line: &Line| network.has_outgoing(line.bus());
+            self.for_lines(network, outgoing, |line, network| line.send(network, now));
         }
+    }
+
+    /// Hears what the interface has to say that a controller's thread watches.
+    pub fn hear(&self, network: &mut Network, id: ControllerId, now: Duration) {
+        let own = |_: &Network, line: &Line| line.listener() == Some(id);
+        self.for_lines(network, own, |line, network| line.exchange(network, now));
+    }
+
+    fn for_lines(
+        &self,
+        network: &mut Network,
+        chosen: impl Fn(&Network, &Line) -> bool,
+        work: impl Fn(&mut Line, &mut Network),
+    ) {
         let mut lines = self.lines();
         for line in lines.iter_mut() {
-            let bus = line.bus();
-            if !network.has_outgoing(bus) {
+            if !chosen(network, line) {
                 continue;
             }
+            let bus = line.bus();
             let before = network.link(bus);
-            line.exchange(network);
+            work(line, network);
             if line.needs_hub() {
                 network.wake_hub();
             }
             if before != network.link(bus) {
                 self.state_changed();
             }
+        }
+    }
+
+    /// Lets the thread of a controller `watch` the interface that it alone listens to, in place of
+    /// the hub.
+    pub fn hand_over(
+        &self,
+        network: &mut Network,
+        id: ControllerId,
+        watch: impl Fn(BorrowedFd<'_>) -> io::Result<()>,
+    ) {
+        let mut lines = self.lines();
+        let Some(line) = lines.iter_mut().find(|line| line.listener() == Some(id)) else {
+            return;
+        };
+        match watch(line.as_fd()) {
+            Ok(()) => {
+                line.hand_over();
+                network.wake_hub();
+            }
+            Err(error) => log::warn!("frames take the way over the hub: {error}"),
         }
     }
 

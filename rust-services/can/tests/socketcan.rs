@@ -14,6 +14,7 @@
 
 mod support;
 
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -174,4 +175,35 @@ fn the_kernel_keeps_back_what_no_guest_may_hear() {
     assert_eq!(client.hear(Deadline::patient()).unwrap().id, 0x200);
     assert_eq!(client.send(&frame(0, 0x1ff, &[])).unwrap(), OK);
     assert_eq!(client.send(&frame(0, 0x200, &[])).unwrap(), NOT_OK);
+}
+
+#[test]
+#[ignore = "needs a CAN interface: tests/bench/check-can-host has one"]
+fn guests_that_share_an_interface_hear_it_and_one_another() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("second");
+    let controllers = format!(
+        "name = \"first\"\n[[devices.can.controllers]]\nname = \"second\"\nsocket = \"{}\"",
+        path.display()
+    );
+    let service = start(directory.path(), &controllers);
+    let mut first = client(&service);
+    let stream = UnixStream::connect(path).unwrap();
+    let mut second = CanClient::start(stream, &CanClient::options()).unwrap();
+    let socket = socket();
+    for number in 0..10_u8 {
+        assert_eq!(first.send(&frame(0, 0x100, &[number])).unwrap(), OK);
+        assert_eq!(second.send(&frame(0, 0x200, &[number])).unwrap(), OK);
+        host(&["cansend", &interface(), &format!("300#{number:02X}")]);
+        for (guest, others) in [(&mut first, 0x200), (&mut second, 0x100)] {
+            for id in [others, 0x300] {
+                let heard = guest.hear(Deadline::patient()).unwrap();
+                assert_eq!((heard.id, heard.data), (id, vec![number]));
+            }
+        }
+        for id in [0x100, 0x200, 0x300] {
+            let (heard, _, _, data) = read(&socket);
+            assert_eq!((heard, data), (id, vec![number]));
+        }
+    }
 }

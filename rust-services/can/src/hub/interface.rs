@@ -87,7 +87,7 @@ impl Interface {
         if changed {
             network.set_link(bus, self.link(), now());
         }
-        line.exchange(network);
+        line.exchange(network, now());
         if line.take_suspicion() {
             network.set_link(bus, self.link(), now());
         }

@@ -3,12 +3,16 @@
 //! The frames of a CAN interface of the host (SocketCAN), both ways.
 //!
 //! The kernel gives our own frames back when the bus has acknowledged them; that, not the end of a
-//! write, is when a guest's frame is done. Whoever holds the network moves frames: the hub when the
-//! interface has something, and the thread of a guest that has just sent: on a virtual interface its
-//! frame is back before the write has ended, and nobody else need wake for it.
+//! write, is when a guest's frame is done. Whoever holds the network moves frames: who watches the
+//! interface, when it has something, and the thread of a guest that has just sent: on a virtual
+//! interface its frame is back before the write has ended, and nobody else need wake for it.
+//!
+//! The hub watches an interface for all that listen to it. One that a single guest listens to is
+//! handed over to that guest's thread: then no other one stands between the interface and the guest.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
 use rustix::io::{Errno, IoSliceMut};
 use rustix::net::{RecvAncillaryBuffer, RecvFlags, recvmsg};
@@ -16,7 +20,7 @@ use socketcan::{CanFdSocket, CanFilter, Socket, SocketOptions};
 use virtio_device::now;
 
 use crate::identifiers::IdSet;
-use crate::network::{BusId, Link, Network};
+use crate::network::{BusId, ControllerId, Link, Network};
 use crate::raw::{BUS_OFF, FD_SIZE, Heard, RESTARTED, bytes, parse};
 
 /// Filters that the kernel takes for one socket (`CAN_RAW_FILTER_MAX`).
@@ -36,6 +40,8 @@ pub struct Line {
     full: bool,
     unread: bool,
     suspicious: bool,
+    listener: Option<ControllerId>,
+    handed_over: bool,
 }
 
 impl Line {
@@ -72,6 +78,8 @@ impl Line {
             full: false,
             unread: false,
             suspicious: false,
+            listener: None,
+            handed_over: false,
         })
     }
 
@@ -100,18 +108,53 @@ impl Line {
         std::mem::take(&mut self.suspicious)
     }
 
-    /// Moves frames both ways as far as there is room, and not for ever.
-    pub(crate) fn exchange(&mut self, network: &mut Network) {
-        self.unread = !self.hear(network);
-        // What was written to a virtual interface is back already.
+    /// Says that only this controller listens to it.
+    pub(crate) fn set_listener(&mut self, listener: Option<ControllerId>) {
+        self.listener = listener;
+    }
+
+    /// The controller that alone listens to it.
+    pub(crate) const fn listener(&self) -> Option<ControllerId> {
+        self.listener
+    }
+
+    /// Says that somebody else watches it from now on.
+    pub(crate) fn hand_over(&mut self) {
+        self.handed_over = true;
+    }
+
+    /// Whether it was handed over since the last question.
+    pub(super) fn take_hand_over(&mut self) -> bool {
+        std::mem::take(&mut self.handed_over)
+    }
+
+    /// Moves frames both ways as far as there is room, and not for ever: for who watches it.
+    pub(crate) fn exchange(&mut self, network: &mut Network, at: Duration) {
+        self.unread = !self.hear(network, at, |_| false);
+        self.send(network, at);
+    }
+
+    /// Writes what is to go out, and takes what is there until the bus has acknowledged all of it,
+    /// which a virtual interface does within the write. For the rest its watcher is woken anyway.
+    pub(crate) fn send(&mut self, network: &mut Network, at: Duration) {
         if self.write(network) && !self.unread {
-            self.unread = !self.hear(network);
+            let bus = self.bus;
+            self.unread = !self.hear(network, at, |network| !network.awaits(bus));
         }
     }
 
-    /// Takes what the interface has heard. Whether that was all.
-    fn hear(&mut self, network: &mut Network) -> bool {
+    /// Takes what the interface has heard until it has no more to say, or this is `enough`. Whether
+    /// it was, and not only as much as is taken at once.
+    fn hear(
+        &mut self,
+        network: &mut Network,
+        at: Duration,
+        enough: impl Fn(&Network) -> bool,
+    ) -> bool {
         for _ in 0..MOST_AT_ONCE {
+            if enough(network) {
+                return true;
+            }
             let mut raw = [0; FD_SIZE];
             let mut parts = [IoSliceMut::new(&mut raw)];
             let mut ancillary = RecvAncillaryBuffer::default();
@@ -129,14 +172,14 @@ impl Line {
             match raw.get(..size).and_then(parse) {
                 Some(Heard::Frame(frame)) if own => {
                     self.full = false;
-                    network.acknowledged(self.bus, &frame, now());
+                    network.acknowledged(self.bus, &frame, at);
                 }
-                Some(Heard::Frame(frame)) => network.heard(self.bus, frame, now()),
+                Some(Heard::Frame(frame)) => network.heard(self.bus, frame, at),
                 Some(Heard::Error(classes)) => {
                     network.saw_errors(self.bus);
                     if classes & BUS_OFF != 0 {
                         // Said before netlink does; a virtual interface knows no other way.
-                        network.set_link(self.bus, Link::BusOff, now());
+                        network.set_link(self.bus, Link::BusOff, at);
                     }
                     self.suspicious |= classes & RESTARTED != 0;
                 }

@@ -189,6 +189,11 @@ impl Hub {
         let mut retry = false;
         network.take_outgoing();
         for (interface, line) in self.interfaces.iter().zip(shared.lines().iter_mut()) {
+            if line.take_hand_over() {
+                if let Err(error) = epoll::delete(&self.epoll, &*line) {
+                    log::debug!("an interface is watched twice: {error}");
+                }
+            }
             if interface.exchange(line, &mut network, news) {
                 shared.state_changed();
             }

@@ -52,6 +52,10 @@ impl Interface {
         !self.outgoing.is_empty()
     }
 
+    pub(super) fn awaits(&self) -> bool {
+        !self.awaited.is_empty()
+    }
+
     pub(super) fn waiting(&self, station: Station) -> usize {
         let both = self.outgoing.iter().chain(&self.awaited);
         both.filter(|(of, _)| *of == station).count()

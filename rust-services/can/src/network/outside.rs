@@ -38,6 +38,25 @@ impl Network {
         }
     }
 
+    /// Whether frames were written that the bus has not acknowledged.
+    #[must_use]
+    pub fn awaits(&self, bus: BusId) -> bool {
+        match self.buses.get(bus.0).map(|bus| &bus.wire) {
+            Some(Wire::Interface(interface)) => interface.awaits(),
+            _ => false,
+        }
+    }
+
+    /// The controller that alone cares for what a bus has to say: no other one is on it, and no
+    /// gateway leads away from it.
+    #[must_use]
+    pub fn only_listener(&self, bus: BusId) -> Option<ControllerId> {
+        let mut here = (0..).zip(&self.controllers).filter(|(_, of)| of.bus == bus);
+        let (place, _) = here.next()?;
+        let shared = here.next().is_some() || self.gateways.iter().any(|of| of.from == bus);
+        (!shared).then_some(ControllerId(place))
+    }
+
     /// The frame that [`Network::write`] gave last could not be written; it will be given again.
     pub fn unwrite(&mut self, bus: BusId) {
         if let Some((station, waiting)) = self.interface(bus).and_then(Interface::unwrite) {
