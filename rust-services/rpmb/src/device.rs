@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use agl_virtio_service::Heartbeat;
 use virtio_device::{Chain, Device, Handler, Io, QueueSpec, Start, ThreadPlan};
+use zerocopy::IntoBytes;
 
 use crate::engine::Limits;
 use crate::store::blocks_of;
@@ -197,8 +198,8 @@ impl RequestHandler {
             }
         }
         let written = match answer.frames {
-            Ok(frames) if chain.write(io.memory(), 0, &frames).is_ok() => {
-                u32::try_from(frames.len()).ok()
+            Ok(frames) if chain.write(io.memory(), 0, frames.as_bytes()).is_ok() => {
+                u32::try_from(frames.as_bytes().len()).ok()
             }
             _ => None,
         };

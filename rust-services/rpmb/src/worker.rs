@@ -8,9 +8,9 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use virtio_device::Waker;
-use zerocopy::IntoBytes;
 
 use crate::engine::{Malformed, Request, Responder};
+use crate::wire::Frame;
 
 /// A request as it was read from guest memory.
 #[derive(Debug)]
@@ -32,8 +32,8 @@ pub struct Job {
 pub struct Answer {
     /// The job's number.
     pub ticket: u64,
-    /// The frames to give the driver.
-    pub frames: Result<Vec<u8>, Malformed>,
+    /// What to give the driver.
+    pub frames: Result<Vec<Frame>, Malformed>,
     /// The result register, to outlive the process.
     pub register: Vec<u8>,
 }
@@ -110,7 +110,7 @@ fn serve(mut responder: Box<dyn Responder>, queue: &Receiver<Job>, mailbox: &Mai
             responder.restore_register(register);
         }
         let frames = Request::parse(&job.bytes, job.room, job.deaths)
-            .map(|request| responder.answer(&request).as_bytes().to_vec());
+            .map(|request| responder.answer(&request));
         *lock(&mailbox.answer) = Some(Answer {
             ticket: job.ticket,
             frames,
