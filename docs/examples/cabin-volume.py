@@ -4,48 +4,60 @@
 
     cabin-volume.py GUEST DEVICE [VOLUME]        VOLUME from 0.0 to 1.0
 
-It needs python3-dbus (Debian) or python3-dbus-python (Yocto). Everybody may read; to set, polkit's action
+It needs dbus-next (python3-dbus-next in Debian and in meta-python). Everybody may read; to set, polkit's action
 org.automotivelinux.virtio1.manage must be granted, as to the members of group agl-virtio-control by agl-virtio-polkit.
 """
 
+import asyncio
 import sys
 
-import dbus
+from dbus_next import BusType, DBusError, Variant
+from dbus_next.aio import MessageBus
 
 NAME = "org.automotivelinux.Virtio1"
 ROOT = "/org/automotivelinux/Virtio1"
-PROPERTIES = "org.freedesktop.DBus.Properties"
+STREAM = f"{NAME}.Sound.Stream"
+
+
+async def interface(bus: MessageBus, service: str, path: str, name: str):
+    """An interface of an object, as the object describes itself."""
+    description = await bus.introspect(service, path)
+    return bus.get_proxy_object(service, path, description).get_interface(name)
+
+
+async def show(guest: str, device: str, volume: float | None) -> None:
+    bus = await MessageBus(bus_type=BusType.SYSTEM).connect()
+
+    # The manager knows the guest: its state, and which devices it has.
+    known = await interface(bus, NAME, f"{ROOT}/guests/{guest}", f"{NAME}.Guest")
+    print(f"{guest} is {await known.get_state()}")
+
+    # The device's service has a name of its own, and an object for each stream.
+    managed = await interface(bus, NAME, f"{ROOT}/guests/{guest}/{device}", f"{NAME}.ManagedDevice")
+    service = await managed.get_bus_name()
+    manager = await interface(bus, service, ROOT, "org.freedesktop.DBus.ObjectManager")
+    for stream, interfaces in sorted((await manager.call_get_managed_objects()).items()):
+        if STREAM not in interfaces:
+            continue
+        properties = await interface(bus, service, stream, "org.freedesktop.DBus.Properties")
+        if volume is not None:
+            await properties.call_set(STREAM, "Volume", Variant("d", volume))
+        now = await properties.call_get(STREAM, "Volume")
+        print(f"{stream.rsplit('/', 1)[1]}: volume {now.value:g}")
 
 
 def main() -> int:
     if len(sys.argv) not in (3, 4):
         print(__doc__, file=sys.stderr)
         return 64  # EX_USAGE
-    guest, device = sys.argv[1:3]
-    bus = dbus.SystemBus()
-
-    # The manager knows the guest: its state, and which devices it has.
-    state = dbus.Interface(bus.get_object(NAME, f"{ROOT}/guests/{guest}"), PROPERTIES)
-    print(f"{guest} is {state.Get(f'{NAME}.Guest', 'State')}")
-
-    # The device's service has a name of its own, and an object for each stream.
-    path = f"{ROOT}/guests/{guest}/{device}"
-    managed = dbus.Interface(bus.get_object(NAME, path), PROPERTIES)
-    service = str(managed.Get(f"{NAME}.ManagedDevice", "BusName"))
-    objects = dbus.Interface(bus.get_object(service, ROOT), "org.freedesktop.DBus.ObjectManager").GetManagedObjects()
-    for stream, interfaces in sorted(objects.items()):
-        if f"{NAME}.Sound.Stream" not in interfaces:
-            continue
-        properties = dbus.Interface(bus.get_object(service, stream), PROPERTIES)
-        if len(sys.argv) == 4:
-            properties.Set(f"{NAME}.Sound.Stream", "Volume", dbus.Double(float(sys.argv[3])))
-        print(f"{stream.rsplit('/', 1)[1]}: volume {properties.Get(f'{NAME}.Sound.Stream', 'Volume'):g}")
+    guest, device, *volume = sys.argv[1:]
+    try:
+        asyncio.run(show(guest, device, float(volume[0]) if volume else None))
+    except (DBusError, OSError) as error:
+        print(f"cabin-volume: {error}", file=sys.stderr)
+        return 69  # EX_UNAVAILABLE
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except dbus.DBusException as error:
-        print(f"cabin-volume: {error.get_dbus_message()}", file=sys.stderr)
-        sys.exit(69)  # EX_UNAVAILABLE
+    sys.exit(main())

@@ -11,6 +11,7 @@ from aglbench.cpio import Archive
 from aglbench.ktap import parse_ktap
 from aglbench.pcm import FORMATS, Journey, Shape, as_in_wav, clip, find, find_in_loop, follow
 from aglbench.progress import SetupError
+from aglbench.terminal import Screen
 
 STEREO = Shape("S16_LE", 2, 48000)
 
@@ -46,6 +47,30 @@ class Pcm(unittest.TestCase):
         self.assertEqual(follow(STEREO, sent, sent[:4000] + bytes(80) + sent[8000:]), Journey(1000, 0, 0))
         self.assertEqual(follow(STEREO, sent, sent[:8000] + sent[4000:]), Journey(0, 1000, 0))
         self.assertEqual(follow(STEREO, sent, sent[:4000] + b"\x01" * 40 + sent[4000:]), Journey(0, 0, 10))
+
+
+class Terminal(unittest.TestCase):
+    def test_characters_lie_where_a_program_puts_them_however_its_writes_are_cut(self):
+        written = "\x1b[?1049h\x1b[2;3H\x1b[1mGUEST\x1b[0m\r\nivi\x1b[3;10Hruns"
+        for cut in range(len(written)):
+            screen = Screen(14, 4)
+            screen.write(written[:cut])
+            screen.write(written[cut:])
+            self.assertEqual(screen.lines(), ["", "  GUEST", "ivi      runs", ""])
+        screen.write("\x1b[1;13H1234\x1b[2J")
+        self.assertEqual(screen.lines(), [""] * 4)
+
+
+class Units(unittest.TestCase):
+    def test_sound_and_cameras_are_ordered_before_the_rest(self):
+        files = Path(__file__).resolve().parents[2] / "meta-agl-virtio/recipes-virt/agl-virtio/files"
+        first = "agl-virtio-first.target"
+        for unit in files.glob("agl-virtio-*@.service"):
+            lines = dict(line.split("=", 1) for line in unit.read_text().splitlines() if line.startswith(("After=", "Before=", "WantedBy=")))
+            early = unit.name in ("agl-virtio-media@.service", "agl-virtio-snd@.service")
+            self.assertEqual(first in lines.get("Before", "").split(), early, unit.name)
+            self.assertEqual(first in lines["WantedBy"].split(), early, unit.name)
+            self.assertEqual(first in lines["After"].split(), not early, unit.name)
 
 
 class Ktap(unittest.TestCase):
