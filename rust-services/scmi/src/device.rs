@@ -3,15 +3,16 @@
 //! The virtio device of one agent (VIRTIO 1.4, 5.17): commands in, replies and events out.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use agl_virtio_service::Heartbeat;
 use agl_virtio_service::bus::Bus;
+use agl_virtio_service::{Brake, Heartbeat};
 use virtio_device::{Chain, Device, Handler, Io, QueueSpec, Record, Start, ThreadPlan, Waker, now};
 
 use crate::backend::{Job, JobResult, Ticket, Worker};
 use crate::control;
+use crate::fair::{Fair, FairGuard};
 use crate::platform::{AgentId, Platform};
 use crate::protocol::{self, Call, Outcome};
 use crate::wire::{HEADER_SIZE, Header, MAX_PAYLOAD, REFUSAL_SIZE, Reply, Request, Status};
@@ -27,10 +28,17 @@ pub const DEVICE_ID: u32 = 32;
 const QUEUES: [QueueSpec; 2] = [QueueSpec { name: "cmdq" }, QueueSpec { name: "eventq" }];
 /// Makes [`Handler::woken`] look for events and answers.
 const NEWS: u32 = 0;
+/// Commands that are answered before others have the platform again: so many cost about as much as
+/// to save what they changed.
+const BATCH: usize = 16;
+/// How much of the time a guest may keep its thread busy, in hundredths. Linux at its busiest takes a
+/// few; who sends without end is slowed down rather than refused, for drivers take BUSY for a
+/// failure.
+const SHARE: u32 = 25;
 
 /// What all agents have in common.
 pub struct Shared {
-    platform: Mutex<Platform>,
+    platform: Fair<Platform>,
     wakers: Vec<OnceLock<Waker>>,
     worker: OnceLock<Worker>,
     bus: OnceLock<Bus>,
@@ -67,7 +75,7 @@ impl Shared {
         });
         Arc::new(Self {
             wakers: platform.agents.iter().map(|_| OnceLock::new()).collect(),
-            platform: Mutex::new(platform),
+            platform: Fair::new(platform),
             worker: OnceLock::new(),
             bus: OnceLock::new(),
             store,
@@ -85,10 +93,10 @@ impl Shared {
         let _ = self.bus.set(bus);
     }
 
-    /// The platform. Held for one turn of a queue, or one request from D-Bus.
-    pub fn platform(&self) -> MutexGuard<'_, Platform> {
+    /// The platform. Held for a few commands, or one request from D-Bus.
+    pub fn platform(&self) -> FairGuard<'_, Platform> {
         // A thread that panicked has changed votes at most half; the guests go on.
-        self.platform.lock().unwrap_or_else(PoisonError::into_inner)
+        self.platform.lock()
     }
 
     /// Runs something that changes the platform from another thread than a queue's.
@@ -129,7 +137,7 @@ impl Shared {
     }
 
     /// Hands on what the platform has for others than `but`: jobs, events, requests to the host.
-    fn settle(&self, mut platform: MutexGuard<'_, Platform>, but: Option<AgentId>) {
+    fn settle(&self, mut platform: FairGuard<'_, Platform>, but: Option<AgentId>) {
         platform.sync_host();
         let eventful = platform.take_eventful();
         let mut jobs: Vec<Job> = Vec::new();
@@ -206,7 +214,9 @@ impl Device for ScmiDevice {
             shared: Arc::clone(&self.shared),
             agent: self.agent,
             beat: Arc::clone(&self.beat),
+            brake: Brake::at(SHARE),
             reply: Reply::default(),
+            answered: Vec::with_capacity(BATCH),
             held: HashMap::new(),
             seen_changes: None,
         });
@@ -218,12 +228,22 @@ impl Device for ScmiDevice {
     }
 }
 
+/// A command whose answer is in the driver's buffer.
+struct Answered {
+    chain: Chain,
+    written: u32,
+    succeeded: bool,
+}
+
 /// Serves the queues of one agent.
 struct AgentHandler {
     shared: Arc<Shared>,
     agent: AgentId,
     beat: Arc<Heartbeat>,
+    brake: Brake,
     reply: Reply,
+    /// Commands whose answers are written, until what they changed is saved.
+    answered: Vec<Answered>,
     /// Commands that wait for the back end, by ticket.
     held: HashMap<u32, (Chain, Header)>,
     /// [`Platform::changes`] when the deadline was last looked for.
@@ -231,8 +251,30 @@ struct AgentHandler {
 }
 
 impl AgentHandler {
+    /// Answers some of the commands that wait. Whether there may be more.
+    fn answer_some(&mut self, io: &mut Io, platform: &mut Platform) -> bool {
+        for _ in 0..BATCH {
+            let Some(chain) = io.pop(COMMANDS) else {
+                return false;
+            };
+            self.answer(io, platform, chain);
+        }
+        true
+    }
+
+    /// Gives back what was answered: the driver may know of it now, for it outlives us.
+    fn give_back(&mut self, io: &mut Io) {
+        for of in self.answered.drain(..) {
+            if of.succeeded {
+                io.complete(of.chain, of.written);
+            } else {
+                io.fail(of.chain, of.written);
+            }
+        }
+    }
+
     /// Answers one command.
-    fn answer(&mut self, io: &mut Io, shared: &Shared, platform: &mut Platform, chain: Chain) {
+    fn answer(&mut self, io: &mut Io, platform: &mut Platform, chain: Chain) {
         let mut bytes = [0; HEADER_SIZE + MAX_PAYLOAD];
         let len = chain.readable().min(bytes.len());
         let request = bytes.get_mut(..len).unwrap_or_default();
@@ -249,7 +291,6 @@ impl AgentHandler {
         let header = Header(u32::from_le_bytes(*header));
         self.reply.begin(header, chain.writable());
         let whole = chain.readable() <= HEADER_SIZE + MAX_PAYLOAD;
-        let before = platform.changes();
         let outcome = if !whole {
             Err(Status::ProtocolError)
         } else if chain.deaths() > 1 {
@@ -267,16 +308,12 @@ impl AgentHandler {
             })
         };
         self.count(platform, outcome.as_ref().err().copied());
-        // What an agent was told is done must outlive us.
-        if platform.changes() != before {
-            shared.save(platform);
-        }
         match outcome {
             Ok(Outcome::Held(Ticket { number, .. })) => {
                 self.held.insert(number, (chain, header));
             }
-            Ok(Outcome::Done) => self.complete(io, chain, Ok(())),
-            Err(status) => self.complete(io, chain, Err(status)),
+            Ok(Outcome::Done) => self.reply_to(io, chain, Ok(())),
+            Err(status) => self.reply_to(io, chain, Err(status)),
         }
     }
 
@@ -309,15 +346,16 @@ impl AgentHandler {
         }
     }
 
-    /// Writes the reply that was made and gives the chain back.
-    fn complete(&mut self, io: &mut Io, chain: Chain, result: Result<(), Status>) {
+    /// Writes the reply that was made into the driver's buffer.
+    fn reply_to(&mut self, io: &Io, chain: Chain, result: Result<(), Status>) {
         let bytes = self.reply.finish(result);
+        let there = chain.write(io.memory(), 0, bytes).is_ok();
         let written = u32::try_from(bytes.len()).unwrap_or(0);
-        match chain.write(io.memory(), 0, bytes) {
-            Ok(()) if result.is_ok() => io.complete(chain, written),
-            Ok(()) => io.fail(chain, written),
-            Err(_) => io.fail(chain, 0),
-        }
+        self.answered.push(Answered {
+            chain,
+            written: if there { written } else { 0 },
+            succeeded: there && result.is_ok(),
+        });
     }
 
     /// Completes the commands whose answers the back end has given.
@@ -335,7 +373,7 @@ impl AgentHandler {
             };
             self.reply.begin(header, chain.writable());
             let result = answer.map(|payload| self.reply.bytes(&payload));
-            self.complete(io, chain, result);
+            self.reply_to(io, chain, result);
         }
     }
 
@@ -360,10 +398,12 @@ impl AgentHandler {
     }
 
     /// What follows each turn: answers, events, the next deadline, news for others.
-    fn settle(&mut self, io: &mut Io, shared: &Shared, mut platform: MutexGuard<'_, Platform>) {
+    fn settle(&mut self, io: &mut Io, shared: &Shared, mut platform: FairGuard<'_, Platform>) {
         self.complete_held(io, &mut platform);
         self.send_events(io, &mut platform);
+        // What an agent was told is done must outlive us.
         shared.save(&mut platform);
+        self.give_back(io);
         let changes = platform.changes();
         if self.seen_changes != Some(changes) {
             self.seen_changes = Some(changes);
@@ -408,15 +448,18 @@ impl Handler for AgentHandler {
     }
 
     fn kicked(&mut self, io: &mut Io, queue: usize) {
+        // Before the turn is seen to begin: who is slowed down does not hang.
+        self.brake.look();
         let (shared, beat) = (Arc::clone(&self.shared), Arc::clone(&self.beat));
         let _turn = beat.turn();
-        let mut platform = shared.platform();
-        if queue == COMMANDS {
-            while let Some(chain) = io.pop(COMMANDS) {
-                self.answer(io, &shared, &mut platform, chain);
+        loop {
+            let mut platform = shared.platform();
+            let more = queue == COMMANDS && self.answer_some(io, &mut platform);
+            self.settle(io, &shared, platform);
+            if !more {
+                return;
             }
         }
-        self.settle(io, &shared, platform);
     }
 
     fn reset(&mut self, io: &mut Io) {

@@ -9,9 +9,9 @@
 //! ```
 //!
 //! All guests that share hardware are agents of one process: votes add up where the platform is,
-//! in one place, under one lock that is held for one message. A process per guest would need a
-//! platform daemon behind it, a second protocol, and one more context switch per message; the
-//! sandbox is the same. What a guest does reaches only its own agent's queues and votes.
+//! in one place, under one lock that is held for a few messages and goes to who has waited longest. A
+//! process per guest would need a platform daemon behind it, a second protocol, and one more context
+//! switch per message; the sandbox is the same. What a guest does reaches only its own agent's queues and votes.
 #![forbid(unsafe_code)]
 
 pub mod backend;
@@ -19,6 +19,7 @@ pub mod config;
 pub mod control;
 pub mod device;
 pub mod devicetree;
+pub mod fair;
 pub mod platform;
 pub mod protocol;
 pub mod reload;

@@ -29,6 +29,7 @@ const PERFORMANCE: u8 = 0x13;
 const CLOCK: u8 = 0x14;
 const SENSOR: u8 = 0x15;
 const DENIED: i32 = -3;
+const BUSY: i32 = -6;
 
 fn launch(directory: &Path) -> Launch {
     Launch::new(
@@ -298,6 +299,46 @@ fn a_new_configuration_changes_what_a_running_guest_may_do() {
         while switch_on() != status {
             assert!(Instant::now() < patience, "{access} is not taken over");
         }
+    }
+}
+
+#[test]
+fn over_its_rate_limit_a_guest_is_told_to_come_back_and_is_served_when_it_does() {
+    const LIMIT: usize = 10;
+    let directory = tempfile::tempdir().unwrap();
+    let config = directory.path().join("ivi.toml");
+    let text = format!(
+        "[devices.soc]\ntype = \"scmi\"\n\
+         [[devices.soc.agents]]\nname = \"ivi\"\nrate_limit = {LIMIT}\n\
+         [[devices.soc.clocks]]\nname = \"lcd\"\nrates = [1000]\n"
+    );
+    std::fs::write(&config, text).unwrap();
+    let service = launch(directory.path())
+        .args([Path::new("--config"), &config])
+        .start()
+        .unwrap();
+    let mut client = client(&service);
+    let began = Instant::now();
+    let mut refused = false;
+    let mut answered = 0;
+    while !refused {
+        assert!(began.elapsed() < Duration::from_secs(60), "never BUSY");
+        match client.command(BASE, 0, &[]).unwrap().status {
+            0 => answered += 1,
+            BUSY => refused = true,
+            other => panic!("status {other}"),
+        }
+    }
+    if began.elapsed() < Duration::from_millis(900) {
+        assert_eq!(answered, LIMIT);
+    } else {
+        // A slow machine: so many in each second that has begun.
+        let seconds = began.elapsed().as_secs() as usize + 2;
+        assert!((LIMIT..=seconds * LIMIT).contains(&answered), "{answered}");
+    }
+    let patience = Instant::now() + Duration::from_secs(60);
+    while client.command(BASE, 0, &[]).unwrap().status != 0 {
+        assert!(Instant::now() < patience, "BUSY for ever");
     }
 }
 

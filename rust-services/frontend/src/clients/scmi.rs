@@ -221,6 +221,15 @@ impl ScmiClient {
         Ok(completion)
     }
 
+    /// The status that a prepared message was answered with, once it has come back.
+    ///
+    /// # Errors
+    /// Where its buffer is not in guest memory, or has no room for a status.
+    pub fn status(&self, prepared: &Prepared) -> Result<i32> {
+        let reply = self.guest.memory().bytes(prepared.response.addr, 8)?;
+        Ok(word(&reply, 1) as i32)
+    }
+
     /// Make a prepared message available without waiting.
     ///
     /// # Errors

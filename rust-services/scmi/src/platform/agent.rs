@@ -141,6 +141,16 @@ impl Agent {
         true
     }
 
+    /// Forgets what waits of the same kind about the same resource: header and second word.
+    pub(super) fn forget_outdated(&mut self, event: &Event) {
+        fn subject(event: &Event) -> Option<(&[u8], &[u8])> {
+            let bytes = event.as_bytes();
+            bytes.get(..4).zip(bytes.get(8..12))
+        }
+        self.notifications
+            .retain(|of| subject(of) != subject(event));
+    }
+
     /// Whether this very notification waits already.
     pub(super) fn is_waiting(&self, event: &Event) -> bool {
         let mut waiting = self.notifications.iter();

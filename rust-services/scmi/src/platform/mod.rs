@@ -99,6 +99,8 @@ pub struct Platform {
     requests: Vec<SystemRequest>,
     /// [`Policy::fingerprint`] of the configuration.
     configured: u64,
+    /// Names and order of all there is, once they were asked for.
+    names: Option<u64>,
     /// Counts what was changed: whoever saves or shows it compares.
     changes: u64,
 }
@@ -129,6 +131,7 @@ impl Platform {
             next_ticket: 0,
             eventful: 0,
             requests: Vec::new(),
+            names: None,
             changes: 0,
         }
     }
@@ -238,15 +241,20 @@ impl Platform {
         self.changes
     }
 
-    /// Tells every agent but the cause that subscribed to it. `words` makes the payload from the
-    /// agent's own number of the resource.
+    /// Tells every agent that subscribed to it how a resource is now. `event` makes the message from
+    /// the agent's own number of the resource, which is its second word. What waits for a slow agent
+    /// about the same is outdated: a guest cannot fill another's outbox, nor hide the last change.
     fn notify(&mut self, subscribers: u64, kind: Kind, index: usize, event: impl Fn(u32) -> Event) {
         for agent in (0..self.agents.len()).map(AgentId::new) {
             if subscribers & agent.bit() == 0 {
                 continue;
             }
             if let Some(number) = self.number_to_tell(agent, kind, index) {
-                self.post(agent, event(number));
+                let event = event(number);
+                if let Some(of) = self.agents.get_mut(agent.index()) {
+                    of.forget_outdated(&event);
+                }
+                self.post(agent, event);
             }
         }
     }

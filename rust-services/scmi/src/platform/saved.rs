@@ -12,7 +12,7 @@ use crate::platform::{AgentId, Clocked, Kind, Later, Platform, SensorConfig, Vot
 use crate::wire::{Event, HEADER_SIZE, Header, MAX_PAYLOAD};
 
 /// The layout below. Another one is not restored.
-const VERSION: u64 = 3;
+const VERSION: u64 = 4;
 /// Asynchronous commands and unsent responses that are restored at most: more than there can be.
 const MOST_PENDING: u64 = 1024;
 
@@ -61,22 +61,28 @@ impl Codec<'_> {
         out: impl Fn(T) -> u64,
         back: impl Fn(u64) -> Option<T>,
     ) -> Option<()> {
-        for slot in votes.slots().iter_mut().take(agents) {
-            let mut present = u64::from(slot.is_some());
-            self.word(&mut present)?;
-            if present != 0 {
-                let mut word = slot.map_or(0, &out);
-                self.word(&mut word)?;
-                *slot = back(word);
-            } else {
+        // Who wants anything, one bit each, then what.
+        let mut present = votes.bits();
+        self.word(&mut present)?;
+        for (place, slot) in votes.slots().iter_mut().take(agents).enumerate() {
+            if present & AgentId::new(place).bit() == 0 {
                 *slot = None;
+                continue;
             }
+            let mut word = slot.map_or(0, &out);
+            self.word(&mut word)?;
+            *slot = back(word);
         }
         Some(())
     }
 
     fn set(&mut self, votes: &mut Votes<()>, agents: usize) -> Option<()> {
-        self.votes(votes, agents, |()| 0, |_| Some(()))
+        let mut present = votes.bits();
+        self.word(&mut present)?;
+        for (place, slot) in votes.slots().iter_mut().take(agents).enumerate() {
+            *slot = (present & AgentId::new(place).bit() != 0).then_some(());
+        }
+        Some(())
     }
 
     /// An agent, or nobody.
@@ -160,7 +166,10 @@ impl Platform {
     }
 
     fn exchange(&mut self, codec: &mut Codec<'_>) -> Option<()> {
-        for expected in [VERSION, self.fingerprint()] {
+        // Nothing is added and nothing is named anew once it is all there.
+        let names = self.names.unwrap_or_else(|| self.fingerprint());
+        self.names = Some(names);
+        for expected in [VERSION, names] {
             let mut word = expected;
             codec.word(&mut word)?;
             if word != expected {

@@ -41,17 +41,15 @@ impl<T: Copy> Votes<T> {
             .filter_map(|(index, vote)| Some((AgentId::new(index), (*vote)?)))
     }
 
-    /// The places of all agents, to save and restore.
-    pub(crate) fn slots(&mut self) -> &mut [Option<T>] {
-        &mut self.0
-    }
-}
-
-impl Votes<()> {
-    /// The agents that want it, one bit each.
+    /// The agents that want something, one bit each.
     #[must_use]
     pub fn bits(&self) -> u64 {
         self.by_agent()
-            .fold(0, |bits, (agent, ())| bits | agent.bit())
+            .fold(0, |bits, (agent, _)| bits | agent.bit())
+    }
+
+    /// The places of all agents, to save and restore.
+    pub(crate) fn slots(&mut self) -> &mut [Option<T>] {
+        &mut self.0
     }
 }
