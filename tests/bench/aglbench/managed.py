@@ -8,6 +8,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,6 @@ hotplug_slots = 2
 machine = {{ architecture = "aarch64", processor = "cortex-a57", accelerator = "tcg", options = {{ gic-version = "2" }} }}
 serial = [{{ file = "{log}" }}, {{ connect = "{folder}/shell" }}]
 arguments = [
-    "-no-reboot",
     "-fsdev", "local,id=share,path={share},security_model=none",
     "-device", "virtio-9p-pci,fsdev=share,mount_tag=share",
 ]
@@ -200,6 +200,16 @@ class ManagedGuest(Guest):
             self.changed.wait_for(lambda: self._ready or self.ended, max(0.0, end - time.monotonic()))
             if not self._ready:
                 raise GuestError("the guest did not boot: " + self.ending())
+
+    def reboots(self, how: Callable[[], object], timeout: float = 600.0) -> None:
+        """Do what makes it boot anew within its machine, and wait until it has."""
+        with self.changed:
+            self._ready = False
+        how()
+        with self.changed:
+            self.changed.wait_for(lambda: self._ready or self.ended, timeout)
+            if not self._ready:
+                raise GuestError("the guest did not boot again: " + self.ending())
 
     def _follow(self, shell) -> None:
         self._read()
