@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use agl_virtio_relay::{End, Record, Relay};
-use agl_virtio_service::Exit;
 use agl_virtio_service::notify::{Notifier, State};
+use agl_virtio_service::{Exit, limited};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::error::{KeeperError, system};
@@ -64,7 +64,7 @@ impl<'a> Attached<'a> {
     pub(crate) fn run(mut self) -> Result<ExitCode, KeeperError> {
         self.notifier.send(&State::Ready);
         while let Some(vmm) = self.accept()? {
-            log::info!("a VMM has connected");
+            limited!(log::Level::Info, "a VMM has connected");
             self.notifier.send(&State::Status("serving a VMM"));
             let relay = Relay::new(vmm, Some(Arc::clone(&self.record)))?;
             if self.serve(Session::new(relay.bringing_record()))? {
@@ -90,7 +90,8 @@ impl<'a> Attached<'a> {
                 .outage
                 .is_some_and(|since| now >= after(since, self.grace))
             {
-                log::error!(
+                limited!(
+                    log::Level::Error,
                     "no service at {} for {:?}: hanging up on the VMM",
                     self.service.display(),
                     self.grace
@@ -107,7 +108,8 @@ impl<'a> Attached<'a> {
                     Err(error) => {
                         if !told {
                             told = true;
-                            log::warn!(
+                            limited!(
+                                log::Level::Warn,
                                 "no service at {} ({error}): looking for one for {:?}",
                                 self.service.display(),
                                 self.grace
@@ -121,11 +123,11 @@ impl<'a> Attached<'a> {
             let until = [retry, grace, self.next_keep_alive()].into_iter().flatten();
             match session.relay.run(&self.watched(), until.min())? {
                 End::VmmGone(fault) => {
-                    log::info!("the VMM's session is over: {fault}");
+                    limited!(log::Level::Info, "the VMM's session is over: {fault}");
                     return Ok(false);
                 }
                 End::ServiceGone(fault) => {
-                    log::warn!("{fault}: looking for the next one");
+                    limited!(log::Level::Warn, "{fault}: looking for the next one");
                     let now = Instant::now();
                     let served = session.note_outage(now);
                     let wait = if served { RETRY } else { RETRY_UNSUITABLE };
@@ -153,7 +155,7 @@ impl<'a> Attached<'a> {
                 Ok((vmm, _)) => return Ok(Some(vmm)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 // A VMM that left again, or no descriptors: the next one may have more luck.
-                Err(error) => log::warn!("cannot accept a VMM: {error}"),
+                Err(error) => limited!(log::Level::Warn, "cannot accept a VMM: {error}"),
             }
             let mut fds: Vec<PollFd<'_>> = self
                 .watched()

@@ -34,7 +34,10 @@ pub(crate) enum KeeperError {
         source: io::Error,
     },
     /// The service ended over and over.
-    #[error("the service ended ({0}) and never came up, so the keeper ends too: see its messages")]
+    #[error(
+        "the service ended with {} and never came up, so the keeper ends too: see its messages",
+        in_words(*.0)
+    )]
     NeverCameUp(ExitStatus, u8),
     /// The kernel refused what never fails.
     #[error("{what}: {source}")]
@@ -66,4 +69,13 @@ impl ExitReason for KeeperError {
 /// For errors of the kernel that have no remedy.
 pub(crate) fn system(what: &'static str) -> impl Fn(io::Error) -> KeeperError {
     move |source| KeeperError::System { what, source }
+}
+
+/// How a process ended, to follow "ended with".
+pub(crate) fn in_words(status: ExitStatus) -> String {
+    match status.code() {
+        Some(code) => format!("exit code {code}"),
+        // "signal: 9 (SIGKILL)"
+        None => status.to_string().replace("signal: ", "signal "),
+    }
 }

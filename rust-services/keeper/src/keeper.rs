@@ -12,14 +12,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use agl_virtio_relay::{End, Record, Relay};
-use agl_virtio_service::Exit;
 use agl_virtio_service::notify::{Notifier, State};
+use agl_virtio_service::{Exit, limited};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::Signal;
 
 use crate::child::{Process, Service, start_check};
-use crate::error::{KeeperError, system};
+use crate::error::{KeeperError, in_words, system};
 use crate::options::Options;
 use crate::restart::{Death, RestartPolicy, Verdict};
 use crate::session::Session;
@@ -244,7 +244,7 @@ impl<'a> Keeper<'a> {
             Slot::Leaving(_, until) => self.kill_after(until, now),
             Slot::Empty(at) if now >= at => {
                 if let Err(error) = self.start_service() {
-                    log::error!("{error}; trying again in a second");
+                    limited!(log::Level::Error, "{error}; trying again in a second");
                     self.slot = Slot::Empty(after(now, Duration::from_secs(1)));
                 }
             }
@@ -274,7 +274,7 @@ impl<'a> Keeper<'a> {
             }
         };
         if self.stopping.is_some() {
-            log::info!("the service ended ({status})");
+            log::info!("the service has ended with {}", in_words(status));
             return Ok(());
         }
         let served = self.session.as_mut().is_some_and(|session| {
@@ -294,16 +294,30 @@ impl<'a> Keeper<'a> {
         );
         match verdict {
             Verdict::Restart(delay) => {
-                log::warn!(
-                    "service {} ended ({status}) after {lived:.1?}: starting it again",
-                    service.process.id()
+                // One that was asked to go, or that nobody killed and nothing failed in, is no fault.
+                let level = if asked || status.success() {
+                    log::Level::Info
+                } else {
+                    log::Level::Warn
+                };
+                let next = if asked {
+                    "its successor starts"
+                } else {
+                    "it starts again"
+                };
+                log::log!(
+                    level,
+                    "service {} has ended with {} after {lived:.1?}: {next}",
+                    service.process.id(),
+                    in_words(status)
                 );
                 self.slot = Slot::Empty(after(now, delay));
             }
             Verdict::GiveUpSession(delay) => {
                 log::error!(
-                    "the service ended again and again ({status}), perhaps because of this guest: \
-                     hanging up on its VMM"
+                    "the service ended again and again, at last with {}, perhaps because of this \
+                     guest: hanging up on its VMM",
+                    in_words(status)
                 );
                 self.notifier
                     .send(&State::Status("gave a VMM up after a crash loop"));
@@ -369,7 +383,7 @@ impl<'a> Keeper<'a> {
         let end = session.relay.run(&self.watched(), until)?;
         match end {
             End::VmmGone(fault) => {
-                log::info!("the VMM's session is over: {fault}");
+                limited!(log::Level::Info, "the VMM's session is over: {fault}");
                 self.notifier.send(&State::Status("waiting for a VMM"));
                 return Ok(());
             }
@@ -419,7 +433,7 @@ impl<'a> Keeper<'a> {
             service.process.signal(Signal::KILL);
             return Ok(());
         }
-        log::warn!("{fault}, but it lives: connecting again");
+        limited!(log::Level::Warn, "{fault}, but it lives: connecting again");
         session.attach(service.connect());
         Ok(())
     }
@@ -429,12 +443,18 @@ impl<'a> Keeper<'a> {
         let now = Instant::now();
         let (ours, theirs) = (self.record.device(), record.device());
         if ours != 0 && theirs != 0 && ours != theirs {
-            log::error!("the VMM brought the record of virtio device {theirs}, this is {ours}");
+            limited!(
+                log::Level::Error,
+                "the VMM brought the record of virtio device {theirs}, this is {ours}"
+            );
             // Its end, if the VMM is gone, shows at the next step.
             let _ = session.relay.refuse_record();
             return;
         }
-        log::info!("the VMM brought the record of an earlier session: the service starts on it");
+        limited!(
+            log::Level::Info,
+            "the VMM brought the record of an earlier session: the service starts on it"
+        );
         self.record = Arc::new(record);
         session.relay.use_record(Arc::clone(&self.record));
         session.note_outage(now);
@@ -465,14 +485,14 @@ impl<'a> Keeper<'a> {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             Err(error) => {
                 // A VMM that left again, or no descriptors: the next one may have more luck.
-                log::warn!("cannot accept a VMM: {error}");
+                limited!(log::Level::Warn, "cannot accept a VMM: {error}");
                 Ok(())
             }
         }
     }
 
     fn begin_session(&mut self, vmm: std::os::unix::net::UnixStream) -> Result<(), KeeperError> {
-        log::info!("a VMM has connected");
+        limited!(log::Level::Info, "a VMM has connected");
         self.notifier.send(&State::Status("serving a VMM"));
         let relay = Relay::new(vmm, Some(Arc::clone(&self.record)))?;
         let mut session = Session::new(relay);

@@ -19,6 +19,8 @@ mod session;
 mod signals;
 mod watchdog;
 
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::process::ExitCode;
 
 use agl_virtio_service::listener::{handed_over, listen};
@@ -56,6 +58,23 @@ fn main() -> ExitCode {
     }
 }
 
+/// Where it listens, and for whom.
+fn greeting(options: &Options, listener: &UnixListener) -> String {
+    let address = listener.local_addr().ok();
+    let socket = address.as_ref().and_then(|address| address.as_pathname());
+    let socket = socket.map_or_else(|| "an inherited socket".into(), Path::to_string_lossy);
+    match (&options.attach, options.service.first()) {
+        (Some(service), _) => format!(
+            "listens on {socket} for the service at {}",
+            service.display()
+        ),
+        (None, program) => {
+            let program = program.map(|program| program.to_string_lossy());
+            format!("listens on {socket} for {}", program.unwrap_or_default())
+        }
+    }
+}
+
 fn run(options: &Options) -> Result<ExitCode, KeeperError> {
     // A guest's memory may be told in hundreds of regions, each with a descriptor.
     let mut limit = getrlimit(Resource::Nofile);
@@ -64,6 +83,7 @@ fn run(options: &Options) -> Result<ExitCode, KeeperError> {
         log::debug!("cannot raise the limit of open files: {error}");
     }
     let listener = listen(&options.socket_arguments(), None)?;
+    log::info!("{}", greeting(options, &listener));
     let notifier = Notifier::from_environment().map_err(KeeperError::Notify)?;
     let exit = match &options.attach {
         Some(service) => Attached::new(service, options.grace, listener, notifier)?.run(),

@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
-use agl_virtio_relay::Relay;
+use agl_virtio_relay::{Relay, limited};
 
 /// A VMM's session.
 pub(crate) struct Session {
@@ -31,7 +31,7 @@ impl Session {
         match service {
             Ok(stream) => self.relay.attach(stream),
             // The grace time ends the session if this lasts.
-            Err(error) => log::error!("cannot connect to the service: {error}"),
+            Err(error) => limited!(log::Level::Error, "cannot connect to the service: {error}"),
         }
     }
 
@@ -42,7 +42,11 @@ impl Session {
         };
         if let Some(since) = self.outage.filter(|since| live >= *since) {
             let outage = live.saturating_duration_since(since);
-            log::info!("the service is there after {} ms", outage.as_millis());
+            limited!(
+                log::Level::Info,
+                "the service is there after {} ms",
+                outage.as_millis()
+            );
             self.outage = None;
             self.hang_ups = 0;
         }

@@ -12,6 +12,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use vhost::vhost_user::message::{BackendReq, FrontendReq};
 
 use crate::channel::{Channel, ChannelError, Received};
+use crate::limited;
 use crate::message::Message;
 
 /// Requests of services that the VMM has yet to answer, at most. No more are read beyond.
@@ -117,7 +118,10 @@ impl BackChannel {
 
     fn pass_to_vmm(&mut self, message: Message) {
         if message.is_reply() {
-            log::warn!("the service answered on the back-end channel, where it asks");
+            limited!(
+                log::Level::Warn,
+                "the service answered on the back-end channel, where it asks"
+            );
             return;
         }
         let code = message.code();
@@ -153,7 +157,10 @@ impl BackChannel {
 
     fn pass_to_service(&mut self, message: &Message) {
         if !message.is_reply() {
-            log::warn!("the VMM asked on the back-end channel, where it answers");
+            limited!(
+                log::Level::Warn,
+                "the VMM asked on the back-end channel, where it answers"
+            );
             return;
         }
         if self.unanswered.pop_front() == Some(self.service_number) {
@@ -170,14 +177,20 @@ impl BackChannel {
 
     fn keep_vmm(&mut self, result: Result<(), ChannelError>) {
         if let Err(error) = result {
-            log::warn!("the VMM's back-end channel failed: {error}");
+            limited!(
+                log::Level::Warn,
+                "the VMM's back-end channel failed: {error}"
+            );
             self.drop_vmm();
         }
     }
 
     fn keep_service(&mut self, result: Result<(), ChannelError>) {
         if let Err(error) = result {
-            log::warn!("the service's back-end channel failed: {error}");
+            limited!(
+                log::Level::Warn,
+                "the service's back-end channel failed: {error}"
+            );
             self.service = None;
         }
     }

@@ -21,6 +21,7 @@
 mod back_channel;
 mod channel;
 mod handle;
+mod limit;
 mod memory_table;
 pub mod message;
 pub mod record;
@@ -33,6 +34,10 @@ mod vmm_side;
 
 pub use channel::{Channel, ChannelError, Received};
 pub use handle::Handle;
+pub use limit::RateLimit;
+/// For [`limited!`].
+#[doc(hidden)]
+pub use log;
 pub use record::Record;
 #[cfg(feature = "crash-points")]
 pub use relay::Sent;

@@ -14,6 +14,7 @@ use vhost::vhost_user::message::{
 };
 
 use crate::channel::{Channel, Received};
+use crate::limited;
 use crate::message::Message;
 use crate::record::{INFLIGHT_OFFSET, INFLIGHT_SIZE, Phase};
 use crate::relay::{End, Pending, Relay, ServiceFault, Stage};
@@ -276,7 +277,8 @@ impl Relay {
             Step::ProtocolFeatures => self.hear_protocol_features(value)?,
             Step::Rings => self.offer.rings = u32::try_from(value).unwrap_or(MAX_RINGS),
             Step::Own(message) if value != 0 => {
-                log::warn!(
+                limited!(
+                    log::Level::Warn,
                     "the service refuses request {} of the relay",
                     message.code()
                 );
@@ -284,7 +286,8 @@ impl Relay {
             // Without it, what is in flight would be lost at the next death.
             Step::Record(_) if value != 0 => return Err(ServiceFault::Unsuitable("the record")),
             Step::Setting(message) if value != 0 => {
-                log::warn!(
+                limited!(
+                    log::Level::Warn,
                     "the service refuses what its predecessor took: request {}; the device goes on without",
                     message.code()
                 );

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use vhost::vhost_user::message::{FrontendReq, VhostUserProtocolFeatures as Protocol};
 
 use crate::channel::Received;
+use crate::limited;
 use crate::message::Message;
 use crate::record::{INFLIGHT_OFFSET, INFLIGHT_SIZE, Record};
 use crate::relay::{Continuity, End, Pending, Relay, Stage, VmmFault};
@@ -95,7 +96,7 @@ impl Relay {
         let fd = match record.file().try_clone() {
             Ok(file) => Arc::new(OwnedFd::from(file)),
             Err(error) => {
-                log::error!("cannot give the VMM the record: {error}");
+                limited!(log::Level::Error, "cannot give the VMM the record: {error}");
                 return self.refuse(message, Refusal::Record);
             }
         };
@@ -136,11 +137,14 @@ impl Relay {
                 Some(End::BroughtRecord(record))
             }
             Brought::Earlier(_) => {
-                log::warn!("the VMM brought a record while rings run");
+                limited!(log::Level::Warn, "the VMM brought a record while rings run");
                 self.refuse(&message, Refusal::Record)
             }
             Brought::Unusable(why) => {
-                log::warn!("the VMM brought a record that cannot be used: {why}");
+                limited!(
+                    log::Level::Warn,
+                    "the VMM brought a record that cannot be used: {why}"
+                );
                 self.refuse(&message, Refusal::Record)
             }
         }
@@ -167,7 +171,8 @@ impl Relay {
         self.refused = self.refused.saturating_add(1);
         // A guest can cause one by every reset: the log gets ever fewer of them.
         if self.refused.is_power_of_two() {
-            log::warn!(
+            limited!(
+                log::Level::Warn,
                 "refused request {code} of the VMM: {refusal} ({} refused so far)",
                 self.refused
             );
@@ -217,7 +222,10 @@ fn foreign(fd: &Arc<OwnedFd>) -> Brought {
 
 fn clear(record: &Record) {
     if let Err(error) = record.clear_queues() {
-        log::error!("cannot clear the record for a new session: {error}");
+        limited!(
+            log::Level::Error,
+            "cannot clear the record for a new session: {error}"
+        );
     }
 }
 

@@ -28,10 +28,10 @@ mod used_config;
 pub use brake::Brake;
 pub use exit::{Exit, ExitReason, explain};
 pub use health::{Health, Heartbeat, Turn};
-pub use logging::RateLimit;
 pub use run::{Daemon, Service, run};
 pub use serving::{Seat, ServingError};
 pub use shutdown::Stop;
+pub use virtio_device::{RateLimit, limited};
 
 /// The facade that devices log through.
 pub use log;

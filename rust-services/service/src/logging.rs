@@ -2,13 +2,10 @@
 //! Where log lines go: the journal when it listens, else the terminal.
 //!
 //! Devices use the `log` crate's macros. The data path does not log; what a guest can cause
-//! goes through [`limited!`](crate::limited).
+//! goes through [`limited!`](virtio_device::limited).
 
 mod journal;
-mod limit;
 mod terminal;
-
-pub use limit::RateLimit;
 
 use log::{LevelFilter, Log, Metadata, Record};
 use std::cell::OnceCell;

@@ -2,6 +2,7 @@
 
 //! How the service starts, or does not: what it says, and with which code it ends.
 #![allow(
+    clippy::arithmetic_side_effects,
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
@@ -14,6 +15,8 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use virtio_device::Record;
 
@@ -151,6 +154,37 @@ fn who_comes_and_goes_is_said_without_a_keeper_too() {
     drop(UnixStream::connect(folder.path().join("a.sock")).unwrap());
     assert!(says("a VMM has connected"));
     assert!(says("the VMM closed the connection"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_vmm_that_comes_and_goes_without_end_fills_no_journal_and_what_was_left_out_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let begin = Instant::now();
+    let mut child = command(folder.path(), &["--null", "paced"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut lines = stderr.lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("listens on")));
+    let socket = folder.path().join("a.sock");
+    let enough = AtomicBool::new(false);
+    let connected = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !enough.load(Ordering::Relaxed) {
+                drop(UnixStream::connect(&socket));
+            }
+        });
+        let mut connected = lines.filter(|line| line.contains("a VMM has connected"));
+        let before = connected.position(|line| line.contains(" like it were left out)"));
+        enough.store(true, Ordering::Relaxed);
+        before.expect("the count of what was left out")
+    });
+    // Five in ten seconds.
+    let most = 5 * (begin.elapsed().as_secs() / 10 + 1);
+    assert!(u64::try_from(connected).unwrap() <= most, "{connected}");
     child.kill().unwrap();
     child.wait().unwrap();
 }

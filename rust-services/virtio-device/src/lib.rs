@@ -37,6 +37,7 @@ mod window;
 mod worker;
 
 pub use agl_virtio_relay::record::Record;
+pub use agl_virtio_relay::{RateLimit, limited};
 pub use chain::{Chain, ChainError};
 pub use clock::{Timer, now};
 pub use device::{Device, Handler, QueueSpec, Start, ThreadPlan};

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use agl_virtio_relay::record::{MAX_QUEUES, Record, RecordError};
-use agl_virtio_relay::{End, Handle, Relay, RelayError};
+use agl_virtio_relay::{End, Handle, Relay, RelayError, limited};
 use rustix::event::{PollFd, PollFlags, poll};
 use vhost::vhost_user::Listener;
 use vhost_user_backend::VhostUserDaemon;
@@ -256,9 +256,9 @@ impl Server {
         while let Some(vmm) = self.accept(listener)? {
             self.connected.store(true, Ordering::Relaxed);
             tell(&self.observer);
-            self.say(format_args!("a VMM has connected"));
+            limited!(self.level(), "a VMM has connected");
             if let Err(error) = self.session(vmm) {
-                log::error!("the session ended: {error}");
+                limited!(log::Level::Error, "the session ended: {error}");
             }
             self.stop.watch(None);
             self.connected.store(false, Ordering::Relaxed);
@@ -274,15 +274,14 @@ impl Server {
         Ok(())
     }
 
-    /// Says who came and went. Under a keeper it is the keeper that says so: what connects to this
-    /// process is the keeper itself.
-    fn say(&self, what: std::fmt::Arguments<'_>) {
-        let level = if self.kept {
+    /// How loud it is that somebody came or went. Under a keeper it is the keeper that says so: what
+    /// connects to this process is the keeper itself.
+    fn level(&self) -> log::Level {
+        if self.kept {
             log::Level::Debug
         } else {
             log::Level::Info
-        };
-        log::log!(level, "{what}");
+        }
     }
 
     fn accept(&self, listener: &UnixListener) -> Result<Option<UnixStream>, ServerError> {
@@ -333,18 +332,24 @@ impl Server {
                         relay.attach(service);
                     }
                     Err(error) => {
-                        log::warn!("the VMM brought a record that cannot be used: {error}");
+                        limited!(
+                            log::Level::Warn,
+                            "the VMM brought a record that cannot be used: {error}"
+                        );
                         if relay.refuse_record().is_some() {
                             return Ok(());
                         }
                     }
                 },
                 End::VmmGone(fault) => {
-                    self.say(format_args!("the VMM's session is over: {fault}"));
+                    limited!(self.level(), "the VMM's session is over: {fault}");
                     return Ok(());
                 }
                 End::ServiceGone(fault) => {
-                    log::error!("the VMM sent what cannot be served: {fault}");
+                    limited!(
+                        log::Level::Error,
+                        "the VMM sent what cannot be served: {fault}"
+                    );
                     return Ok(());
                 }
                 End::Watched | End::Deadline => {}

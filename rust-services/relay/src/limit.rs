@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A guest may cause a warning as often as it likes; the log takes only some.
+
+//! A guest or a VMM may cause a line of the log as often as it likes; the log takes only some.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -61,10 +62,10 @@ impl RateLimit {
 }
 
 /// Logs at most 5 lines of this place in 10 seconds, then one that says how many were left
-/// out. For everything that a guest can cause.
+/// out. For everything that a guest or a VMM can cause.
 ///
 /// ```
-/// # use agl_virtio_service::limited;
+/// # use agl_virtio_relay::limited;
 /// limited!(log::Level::Warn, "chain {} makes no sense", 7);
 /// ```
 #[macro_export]
