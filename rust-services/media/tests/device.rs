@@ -19,6 +19,8 @@ use std::process::Command;
 use agl_virtio_media::camera::modes::{Interval, Mode, PixelFormat};
 use agl_virtio_media::camera::picture::{Look, Picture};
 use agl_virtio_media::v4l2::control::Control;
+#[cfg(feature = "gstreamer")]
+use agl_virtio_media::v4l2::{BufType, PixFormatMplane};
 use agl_virtio_media::v4l2::{Buffer, Format, PixFormat, RequestBuffers};
 use frontend::Deadline;
 use frontend::clients::media::{COMMANDS, MediaClient};
@@ -278,12 +280,8 @@ fn what_the_specification_replaces_is_not_answered() {
     }
 }
 
-#[test]
-fn scraps_of_every_command_are_answered_and_the_camera_works_on() {
-    let directory = tempfile::tempdir().unwrap();
-    let service = launch(directory.path()).start().unwrap();
-    let pid = service.service_pid();
-    let mut driver = Driver::new(&service);
+/// Every ioctl with scraps of payloads, and commands that are none.
+fn send_scraps(driver: &mut Driver) {
     let session = driver.open().unwrap();
     for number in 0..=104 {
         for (len, fill) in [(0, 0), (4, 1), (19, 1), (88, 0xff), (400, 0xff), (400, 2)] {
@@ -298,9 +296,36 @@ fn scraps_of_every_command_are_answered_and_the_camera_works_on() {
     let unknown = driver.command(&[3, 0, 999, G_FMT], &[0; 208], 208).0;
     assert_eq!(unknown, Errno::NODEV.raw_os_error() as u32);
     driver.close(session);
+}
+
+#[test]
+fn scraps_of_every_command_are_answered_and_the_camera_works_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let service = launch(directory.path()).start().unwrap();
+    let pid = service.service_pid();
+    let mut driver = Driver::new(&service);
+    send_scraps(&mut driver);
     let session = driver.open().unwrap();
     assert_eq!(driver.format(session).field, 1);
     assert_eq!(service.service_pid(), pid, "the service never died");
+}
+
+#[cfg(feature = "gstreamer")]
+#[test]
+fn scraps_of_every_command_are_answered_and_codecs_work_on() {
+    for function in ["decoder", "encoder"] {
+        let directory = tempfile::tempdir().unwrap();
+        let launch = launch(directory.path()).args(["--function", function]);
+        let service = launch.start().unwrap();
+        let pid = service.service_pid();
+        let mut driver = Driver::new(&service);
+        send_scraps(&mut driver);
+        let session = driver.open().unwrap();
+        let mut format = Format::multi(BufType::OutputMplane, &PixFormatMplane::default());
+        assert_eq!(driver.ioctl(session, G_FMT, &mut format), 0);
+        assert_eq!(format.pix_mplane().num_planes, 1);
+        assert_eq!(service.service_pid(), pid, "the service never died");
+    }
 }
 
 #[test]
