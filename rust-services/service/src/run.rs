@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use virtio_device::Record;
@@ -203,6 +203,11 @@ pub fn run<D: Daemon>() -> ExitCode {
     };
     let place = settings.place.clone();
     if line.common.check {
+        if let Some(Err(error)) = line.common.record_fd.map(inherited_fd::take) {
+            let error = StartError::from(error);
+            log::error!("{}", explain(&error));
+            return error.exit().into();
+        }
         if let Err(error) = settings.host::<D>() {
             return show(&error).into();
         }
@@ -289,7 +294,8 @@ fn start<D: Daemon>(
     let _ = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let folder = socket_file.as_ref().and_then(SocketFile::folder);
     D::before_sandbox(&settings.config, common).map_err(os("a helper does not start"))?;
-    let sandbox = sandbox::<D>(common, &settings.config, folder);
+    let config_folders = common.config.as_deref().map_or_else(Vec::new, folders_of);
+    let sandbox = sandbox::<D>(common, &settings.config, folder, &config_folders);
     let device = place.device().to_owned();
     let bus = Bus::start_held(&common.bus, place, sandbox.clone()).map_err(os("--bus"))?;
     let health = Health::default();
@@ -303,7 +309,7 @@ fn start<D: Daemon>(
     let mut line = line;
     // Where the file had one such device, it may have another one later: that is not this one.
     line.common.device = Some(device);
-    let reread = rereader::<D>(line, reload.clone());
+    let reread = rereader::<D>(line, reload.clone(), config_folders);
     supervisor
         .start(sandbox.clone(), reread)
         .map_err(os("cannot start the supervisor thread"))?;
@@ -327,6 +333,7 @@ fn sandbox<D: Daemon>(
     common: &CommonArgs,
     config: &D::Config,
     socket_folder: Option<&Path>,
+    config_folders: &[PathBuf],
 ) -> Sandbox {
     if common.no_sandbox {
         log::warn!("runs without a sandbox, as --no-sandbox says");
@@ -337,15 +344,8 @@ fn sandbox<D: Daemon>(
     if let Some(folder) = socket_folder {
         policy.remove_files(folder);
     }
-    if let Some(file) = common.config.as_deref() {
-        // The folder, because editors replace a file by another one; and where the file is a link,
-        // the folder in which it lies.
-        let real = std::fs::canonicalize(file).ok();
-        for folder in [Some(file), real.as_deref()].into_iter().flatten() {
-            let folder = folder.parent().unwrap_or(Path::new(""));
-            let here = folder.as_os_str().is_empty();
-            policy.read_only(if here { Path::new(".") } else { folder });
-        }
+    for folder in config_folders {
+        policy.read_only(folder);
     }
     let sandbox = Sandbox::lock_down(&policy);
     let report = sandbox.report();
@@ -357,10 +357,43 @@ fn sandbox<D: Daemon>(
     sandbox
 }
 
+/// Where a configuration is read again: in its folder, because editors replace a file by another
+/// one; and where the file is a link, in the folder in which it lies.
+fn folders_of(file: &Path) -> Vec<PathBuf> {
+    let real = std::fs::canonicalize(file).ok();
+    let files = [Some(file), real.as_deref()].into_iter().flatten();
+    let folder = |file: &Path| {
+        let folder = file.parent().unwrap_or(Path::new(""));
+        let here = folder.as_os_str().is_empty();
+        if here { ".".into() } else { folder.to_owned() }
+    };
+    files.map(folder).collect()
+}
+
+/// What to add where the file cannot be read because it has become a link to where the sandbox, which
+/// nobody can widen, does not let us.
+fn out_of_reach(error: &ConfigError, folders: &[PathBuf]) -> String {
+    let ConfigError::Unreadable { file, source } = error else {
+        return String::new();
+    };
+    let is_link = std::fs::symlink_metadata(file).is_ok_and(|found| found.is_symlink());
+    if !is_link || source.kind() != std::io::ErrorKind::PermissionDenied {
+        return String::new();
+    }
+    let folders: Vec<String> = folders.iter().map(|at| at.display().to_string()).collect();
+    format!(
+        "\n{} is a link, and since its start this service reaches no configuration outside of {}: \
+         put the file there, or start the service again",
+        file.display(),
+        folders.join(" and ")
+    )
+}
+
 /// Reads the file again and hands it to the device, if the device takes it.
 fn rereader<D: Daemon>(
     line: CommandLine<D::Options>,
     reload: ReloadSlot<D::Config>,
+    folders: Vec<PathBuf>,
 ) -> impl FnMut() {
     move || {
         let Some(file) = &line.common.config else {
@@ -375,7 +408,10 @@ fn rereader<D: Daemon>(
                     log::warn!("this device takes a new configuration only by a restart");
                 }
             }
-            Err(error) => log::error!("the old configuration stays:\n{error}"),
+            Err(error) => {
+                let why = out_of_reach(&error, &folders);
+                log::error!("the old configuration stays:\n{error}{why}");
+            }
         }
     }
 }

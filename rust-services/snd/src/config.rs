@@ -29,6 +29,7 @@ use crate::wire::Direction;
 mod check;
 mod defaults;
 mod host;
+mod offer;
 mod servers;
 mod written;
 

@@ -121,14 +121,17 @@ impl Daemon for Snd {
             let BackendConfig::File(file) = &mut stream.backend else {
                 continue;
             };
-            if let Some(folder) = &options.output {
+            let output = options.output.as_ref();
+            if let Some(folder) = output.filter(|_| stream.direction == Direction::Output) {
                 let name = file.path.rsplit('/').next().unwrap_or("{stream}-{n}.wav");
                 file.path = format!("{}/{name}", folder.display());
             }
-            if options.input.is_some() && stream.direction == Direction::Input {
+            let free = stream.direction == Direction::Input && stream.sources.is_empty();
+            if options.input.is_some() && free {
                 file.input.clone_from(&options.input);
             }
         }
+        config.offer_what_files_have();
     }
 
     fn sandbox(config: &SndConfig, policy: &mut Policy) {

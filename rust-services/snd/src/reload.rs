@@ -113,8 +113,9 @@ impl Outcome {
         }
         // A role brings its own priority only where the host has not put another one.
         let from_role = now.priority.is_none() && knobs.priority() == now.role.priority();
-        let follows = from_role || now.priority != new.priority;
-        if follows && now.priority() != new.priority() {
+        // A line that was written, changed or taken away counts even where it says what the role does.
+        let follows = from_role && now.priority() != new.priority() || now.priority != new.priority;
+        if follows && knobs.priority() != new.priority() {
             knobs.set_priority(new.priority());
             panel.tell(Change::Priority(index));
             self.applied
@@ -202,6 +203,18 @@ mod tests {
         config.streams[0].priority = Some(5);
         assert_eq!(running.reload(&config).applied, ["streams.0.priority = 5"]);
         assert_eq!(running.panel.stream(0).unwrap().priority(), 5);
+    }
+
+    #[test]
+    fn a_priority_that_is_written_counts_even_where_it_is_that_of_the_role() {
+        let (mut config, mut running) = running();
+        running.panel.stream(0).unwrap().set_priority(77);
+        config.streams[0].priority = Some(10);
+        assert_eq!(running.reload(&config).applied, ["streams.0.priority = 10"]);
+        assert_eq!(running.panel.stream(0).unwrap().priority(), 10);
+        running.panel.stream(0).unwrap().set_priority(77);
+        assert_eq!(running.reload(&config), Outcome::default());
+        assert_eq!(running.panel.stream(0).unwrap().priority(), 77);
     }
 
     #[test]

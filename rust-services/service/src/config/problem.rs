@@ -18,6 +18,8 @@ pub struct Problem {
     pub remedy: String,
     /// How the service ends because of it: [`Exit::Config`] unless the host is the cause.
     pub exit: Exit,
+    /// The value is wrong whatever the rest of the table says.
+    pub by_itself: bool,
 }
 
 /// All that is wrong, so that a person corrects it in one go.
@@ -56,6 +58,18 @@ impl Problems {
             message: message.into(),
             remedy: remedy.into(),
             exit,
+            by_itself: false,
+        });
+    }
+
+    /// Notes a value that is wrong whatever the rest says.
+    fn add_by_itself(&mut self, key: impl Into<String>, message: String, remedy: String) {
+        self.list.push(Problem {
+            key: key.into(),
+            message,
+            remedy,
+            exit: Exit::Config,
+            by_itself: true,
         });
     }
 
@@ -68,7 +82,7 @@ impl Problems {
     ) {
         if !range.contains(value) {
             let (least, most) = range.into_inner();
-            self.add(
+            self.add_by_itself(
                 key,
                 format!("{value} is out of range"),
                 format!("a number from {least} to {most}"),
@@ -81,7 +95,7 @@ impl Problems {
         if !range.contains(&entries) {
             let (least, most) = range.into_inner();
             let entry = if entries == 1 { "entry" } else { "entries" };
-            self.add(
+            self.add_by_itself(
                 key,
                 format!("this list has {entries} {entry}"),
                 format!("a list of {least} to {most}"),

@@ -40,7 +40,10 @@ pub(super) fn typed<T: DeserializeOwned>(
             }
             Err(error) => {
                 let at = error.span().unwrap_or_else(|| span.clone());
-                if !reading.note(error.message().trim(), &at) {
+                let message = error.message().trim();
+                let remedy = missing::<T>(&reading.table, span, &at, message)
+                    .unwrap_or_else(|| advice::remedy(message));
+                if !reading.note(message, &at, remedy) {
                     break;
                 }
             }
@@ -50,6 +53,59 @@ pub(super) fn typed<T: DeserializeOwned>(
     faults.sort_by_key(|fault| fault.span.start);
     let diagnostics = faults.into_iter().map(|fault| fault.shown(reporter));
     Err(ConfigError::Faulty(diagnostics.collect()))
+}
+
+/// What to write for a field that is missing: found out by writing a text there, for serde says what
+/// it expects only of what is there. Nothing where something else is wrong.
+fn missing<T: DeserializeOwned>(
+    table: &DeTable<'_>,
+    span: &Range<usize>,
+    at: &Range<usize>,
+    message: &str,
+) -> Option<String> {
+    /// No text is so long.
+    const PROBE: Range<usize> = usize::MAX - 1..usize::MAX;
+    if !message.starts_with("missing field") {
+        return None;
+    }
+    let name = message.split('`').nth(1)?;
+    let mut table = table.clone();
+    let within = if at == span {
+        Some(&mut table)
+    } else {
+        table_at(&mut table, at)
+    };
+    let text = Spanned::new(PROBE, DeValue::String("".into()));
+    within?.insert(Spanned::new(PROBE, name.to_owned().into()), text);
+    let value = Spanned::new(span.clone(), DeValue::Table(table));
+    let expected = match T::deserialize(ValueDeserializer::from(value)) {
+        Err(error) if error.span() == Some(PROBE) => advice::remedy(error.message().trim()),
+        _ => "text in \"quotes\"".to_owned(),
+    };
+    Some(format!("{name} = {expected}"))
+}
+
+/// The table that stands at `at`.
+fn table_at<'t, 'i>(table: &'t mut DeTable<'i>, at: &Range<usize>) -> Option<&'t mut DeTable<'i>> {
+    table.iter_mut().find_map(|(_, value)| table_in(value, at))
+}
+
+fn table_in<'t, 'i>(
+    value: &'t mut Spanned<DeValue<'i>>,
+    at: &Range<usize>,
+) -> Option<&'t mut DeTable<'i>> {
+    let here = value.span() == *at;
+    match value.get_mut() {
+        DeValue::Table(table) => {
+            if here {
+                Some(table)
+            } else {
+                table_at(table, at)
+            }
+        }
+        DeValue::Array(array) => array.iter_mut().find_map(|item| table_in(item, at)),
+        _ => None,
+    }
 }
 
 /// A key or value that does not fit.
@@ -95,7 +151,7 @@ impl<'i> Reading<'i> {
     }
 
     /// Notes what serde said and takes its cause away. Says whether reading on makes sense.
-    fn note(&mut self, message: &str, at: &Range<usize>) -> bool {
+    fn note(&mut self, message: &str, at: &Range<usize>, remedy: String) -> bool {
         let key = self.keys.get(&(at.start, at.end)).cloned();
         let word = message.split('`').nth(1).unwrap_or_default();
         let within = join(key.as_deref().unwrap_or_default(), word);
@@ -110,24 +166,56 @@ impl<'i> Reading<'i> {
                 key: key.clone(),
                 span: unknown.unwrap_or(at).clone(),
                 message: message.to_owned(),
-                remedy: advice::remedy(message),
+                remedy,
             });
         }
         self.taken.extend(key);
         taken.is_some()
     }
 
-    /// Where the device knows better which numbers are possible than their type does.
+    /// Where the device knows better which numbers are possible than their type does; and what fits
+    /// its type and is wrong all the same, where that does not depend on what was taken away.
     fn advise(&mut self, problems: Vec<Problem>) {
         for problem in problems {
-            let fault = self.faults.iter_mut().find(|fault| {
-                fault.key.as_deref() == Some(&problem.key) && greatest(&fault.message).is_some()
-            });
-            if let Some(fault) = fault {
-                fault.remedy = problem.remedy.replacen("a number", "a whole number", 1);
+            // By what is left, where lists may be shorter than in the file.
+            let Some(at) = place_of(&self.table, &problem.key) else {
+                continue;
+            };
+            let Some(key) = self.keys.get(&(at.start, at.end)) else {
+                continue;
+            };
+            let known = self
+                .faults
+                .iter_mut()
+                .find(|fault| fault.key.as_ref() == Some(key));
+            match known {
+                Some(fault) if greatest(&fault.message).is_some() => {
+                    fault.remedy = problem.remedy.replacen("a number", "a whole number", 1);
+                }
+                None if problem.by_itself => self.faults.push(Fault {
+                    key: Some(key.clone()),
+                    span: at,
+                    message: problem.message,
+                    remedy: problem.remedy,
+                }),
+                _ => {}
             }
         }
     }
+}
+
+/// Where the value of a dotted key stands.
+fn place_of(table: &DeTable<'_>, key: &str) -> Option<Range<usize>> {
+    let mut parts = key.split('.');
+    let mut value = table.get(parts.next()?)?;
+    for part in parts {
+        value = match value.get_ref() {
+            DeValue::Table(table) => table.get(part)?,
+            DeValue::Array(array) => array.get(part.parse::<usize>().ok()?)?,
+            _ => return None,
+        };
+    }
+    Some(value.span())
 }
 
 fn name_table(table: &DeTable<'_>, prefix: &str, keys: &mut BTreeMap<(usize, usize), String>) {
@@ -152,10 +240,22 @@ fn name_value(
         DeValue::Table(table) => name_table(table, key, keys),
         DeValue::Array(array) => {
             for (index, item) in array.iter().enumerate() {
+                // A list of [[tables]] stands where its first table does, which is the one meant.
+                if item.span() == span {
+                    keys.remove(&(span.start, span.end));
+                }
                 name_value(item, &join(key, &index.to_string()), keys);
             }
         }
         _ => {}
+    }
+}
+
+/// Whether a list has an item at this place.
+fn has_item(value: &Spanned<DeValue<'_>>, at: &Range<usize>) -> bool {
+    match value.get_ref() {
+        DeValue::Array(array) => array.iter().any(|item| item.span() == *at),
+        _ => false,
     }
 }
 
@@ -168,7 +268,7 @@ fn take_from_table(
 ) -> Option<Range<usize>> {
     let found = table
         .iter()
-        .find(|(key, value)| key.span() == *at || value.span() == *at)
+        .find(|(key, value)| key.span() == *at || value.span() == *at && !has_item(value, at))
         .map(|(key, _)| key.get_ref().to_string());
     let Some(name) = found else {
         return table

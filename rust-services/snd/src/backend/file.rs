@@ -41,8 +41,9 @@ pub struct FileConfig {
     pub path: String,
     /// What an input stream hears, unless it has `sources`; nothing is silence.
     pub input: Option<PathBuf>,
-    /// Whether the input begins again at its end; else silence follows.
-    pub repeat: bool,
+    /// Whether the input begins again at its end, as it does when nothing is said; else silence
+    /// follows.
+    pub repeat: Option<bool>,
 }
 
 impl Default for FileConfig {
@@ -50,7 +51,7 @@ impl Default for FileConfig {
         Self {
             path: "agl-virtio-snd/{stream}-{n}.wav".to_owned(),
             input: None,
-            repeat: true,
+            repeat: None,
         }
     }
 }
@@ -91,7 +92,7 @@ impl Backend for FileBackend {
     fn input(&self, _stream: &StreamIdentity) -> Box<dyn Input> {
         Box::new(source::FileInput::new(
             self.sources.clone(),
-            self.config.repeat,
+            self.config.repeat.unwrap_or(true),
         ))
     }
 }
@@ -305,7 +306,7 @@ fn file_error(path: &Path, source: std::io::Error) -> BackendError {
 }
 
 /// Reads the beginning of a file, as much as its chunks before the samples may take.
-fn read_head(file: &mut File) -> std::io::Result<Vec<u8>> {
+pub(crate) fn read_head(file: &mut File) -> std::io::Result<Vec<u8>> {
     let mut head = Vec::new();
     file.take(64 * 1024).read_to_end(&mut head)?;
     Ok(head)

@@ -9,12 +9,12 @@ use std::sync::atomic::Ordering;
 use agl_virtio_service::config::{Problems, Validate};
 
 use super::{
-    BackendConfig, ChmapConfig, MOST_CHMAPS, MOST_JACKS, MOST_STREAMS, SEALED, SndConfig,
-    StreamConfig,
+    BackendConfig, ChmapConfig, FileConfig, MOST_CHMAPS, MOST_JACKS, MOST_STREAMS, SEALED,
+    SndConfig, StreamConfig,
 };
 use crate::backend::channels::Maps;
 use crate::backend::file::pattern_fault;
-use crate::format::Rate;
+use crate::format::{Format, Rate};
 use crate::policy::VOLUME_MAX;
 use crate::wire::{CHMAP_MAX_POSITIONS, Direction, position};
 
@@ -192,6 +192,19 @@ impl Validate for StreamConfig {
                     .join(", "),
             );
         }
+        // Two of its samples share a byte, and a frame has whole bytes.
+        let odd = self.channels_min == self.channels_max && self.channels_min % 2 == 1;
+        let adpcm = self
+            .formats
+            .iter()
+            .position(|format| *format == Format::ImaAdpcm);
+        if let Some(index) = adpcm.filter(|_| odd) {
+            problems.add(
+                format!("formats.{index}"),
+                format!("ima_adpcm cannot have {} channels", self.channels_max),
+                "another format, or an even number of channels",
+            );
+        }
         let known = self.rates.is_empty()
             || self.rate_set().any(Rate::known_before_1_4)
             || self.rate_set().next().is_none();
@@ -223,6 +236,18 @@ impl Validate for StreamConfig {
                 "a source is a file or a tone",
                 "either input or tone",
             );
+            let (name, remedy) = self.sources_elsewhere();
+            for (field, there) in [
+                ("input", source.input.is_some()),
+                ("tone", source.tone.is_some()),
+            ] {
+                problems.require(
+                    !there || matches!(self.backend, BackendConfig::File(_)),
+                    format!("sources.{index}.{field}"),
+                    format!("the {name} back end takes no {field}"),
+                    remedy,
+                );
+            }
             if let Some(hertz) = &source.tone {
                 problems.range(format!("sources.{index}.tone"), hertz, 1.0..=24_000.0);
             }
@@ -270,14 +295,56 @@ impl StreamConfig {
                          {guest}, {device}, {stream} and {n} are replaced",
                     );
                 }
-                problems.require(
-                    self.is_input() || file.input.is_none(),
-                    "backend.input",
-                    "an output records nothing",
-                    "direction = \"input\", or no input",
-                );
+                self.check_file(file, problems);
             }
             BackendConfig::Null(_) => {}
+        }
+    }
+
+    /// A key that does nothing is a mistake, not a wish.
+    fn check_file(&self, file: &FileConfig, problems: &mut Problems) {
+        problems.require(
+            self.is_input() || file.input.is_none(),
+            "backend.input",
+            "an output records nothing",
+            "direction = \"input\", or no input",
+        );
+        problems.require(
+            self.is_input() || file.repeat.is_none(),
+            "backend.repeat",
+            "an output repeats nothing",
+            "direction = \"input\", or no repeat",
+        );
+        problems.require(
+            !self.is_input() || file.path == FileConfig::default().path,
+            "backend.path",
+            "an input writes no files",
+            "input = \"…\" for the file that is recorded, or direction = \"output\"",
+        );
+        problems.require(
+            self.sources.is_empty() || file.input.is_none(),
+            "backend.input",
+            "each of the sources names its own file",
+            "the file as input of one of the sources, or no sources",
+        );
+    }
+
+    /// Where sources come from that are not of the `file` back end: its name, and what to write.
+    fn sources_elsewhere(&self) -> (&'static str, &'static str) {
+        match &self.backend {
+            BackendConfig::File(_) => ("file", ""),
+            BackendConfig::Null(_) => (
+                "null",
+                "a name only, for all is silence; or backend = { type = \"file\" }",
+            ),
+            BackendConfig::Alsa(_) => (
+                "alsa",
+                "a name only, and pcms = [ … ] in the back end with the PCM of each source",
+            ),
+            BackendConfig::Gstreamer(_) => (
+                "gstreamer",
+                "a name only, and pipelines = [ … ] in the back end with that of each source",
+            ),
         }
     }
 

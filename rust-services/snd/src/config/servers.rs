@@ -65,7 +65,7 @@ impl AlsaConfig {
 
     pub(super) fn validate(&self, sources: usize, problems: &mut Problems) {
         problems.range("backend.target_ms", &self.target_ms, 1..=1000);
-        check_count(problems, "backend.pcms", self.pcms.len(), sources);
+        check_count(problems, "pcm", self.pcms.len(), sources);
     }
 }
 
@@ -82,14 +82,24 @@ impl GstreamerConfig {
 
     pub(super) fn validate(&self, sources: usize, problems: &mut Problems) {
         problems.range("backend.latency_ms", &self.latency_ms, 1..=1000);
-        check_count(problems, "backend.pipelines", self.pipelines.len(), sources);
+        check_count(problems, "pipeline", self.pipelines.len(), sources);
     }
 }
 
+/// Each source has a PCM or pipeline of its own: with one for all, choosing would change nothing.
 fn check_count(problems: &mut Problems, key: &str, there: usize, sources: usize) {
+    if there == 0 {
+        problems.require(
+            sources < 2,
+            format!("backend.{key}"),
+            format!("there is one {key} for {sources} sources"),
+            format!("{key}s = [\"…\", \"…\"] with one for each source, in their order"),
+        );
+        return;
+    }
     problems.require(
-        there == 0 || there == sources,
-        key,
+        there == sources,
+        format!("backend.{key}s"),
         format!("there are {there} for {sources} sources"),
         "as many as the stream has sources, in their order; none for an output",
     );

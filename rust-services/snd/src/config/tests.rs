@@ -83,6 +83,45 @@ fn what_is_wrong_is_told_with_its_place_and_remedy() {
     let stream = "[[devices.cabin.streams]]\nname = \"A\"\n";
     let table = [
         ("rates = [44000]", "44000 Hz is no rate", "44100"),
+        (
+            "backend = { type = \"file\", repeat = false }",
+            "backend.repeat: an output repeats nothing",
+            "no repeat",
+        ),
+        (
+            "direction = \"input\"\nbackend = { type = \"file\", path = \"/tmp/{n}.wav\" }",
+            "backend.path: an input writes no files",
+            "input = ",
+        ),
+        (
+            "direction = \"input\"\nsources = [{ name = \"x\", tone = 440.0 }]\n\
+             backend = { type = \"file\", input = \"/x.wav\" }",
+            "each of the sources names its own file",
+            "input of one of the sources",
+        ),
+        (
+            "direction = \"input\"\nsources = [{ name = \"x\", tone = 440.0 }]\n\
+             backend = { type = \"alsa\", pcm = \"null\" }",
+            "sources.0.tone: the alsa back end takes no tone",
+            "pcms = [",
+        ),
+        (
+            "direction = \"input\"\nsources = [{ name = \"x\", input = \"/no.wav\" }]\n\
+             backend = { type = \"null\" }",
+            "sources.0.input: the null back end takes no input",
+            "type = \"file\"",
+        ),
+        (
+            "direction = \"input\"\nsources = [{ name = \"x\" }, { name = \"y\" }]\n\
+             backend = { type = \"alsa\", pcm = \"null\" }",
+            "backend.pcm: there is one pcm for 2 sources",
+            "one for each source",
+        ),
+        (
+            "channels_min = 3\nchannels_max = 3\nformats = [\"s16\", \"ima_adpcm\"]",
+            "formats.1: ima_adpcm cannot have 3 channels",
+            "even number",
+        ),
         ("rates = [12000]", "refuse the whole card", "48000"),
         ("channels_max = 9", "9 is out of range", "1 to 8"),
         (
@@ -138,7 +177,7 @@ fn what_is_wrong_is_told_with_its_place_and_remedy() {
         (
             "backend = { path = \"x\" }",
             "missing field `type`",
-            "type = …",
+            "type = one of file, null, alsa, gstreamer",
         ),
         (
             "backend = { type = \"file\", path = \"/a/{foo}.wav\" }",

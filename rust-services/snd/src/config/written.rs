@@ -116,7 +116,7 @@ impl TryFrom<Written> for BackendConfig {
                 Self::File(FileConfig {
                     path: written.path.unwrap_or(otherwise.path),
                     input: written.input,
-                    repeat: written.repeat.unwrap_or(otherwise.repeat),
+                    repeat: written.repeat,
                 })
             }
             Kind::Null => Self::Null(NullConfig {

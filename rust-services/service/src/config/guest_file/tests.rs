@@ -160,7 +160,7 @@ fn every_fault_has_a_place_and_a_remedy() {
         (
             "[devices.a]\ntype = \"snd\"\nstreams = [{}]\n",
             "ivi.toml:3:12",
-            "channels = …",
+            "channels = a whole number from 0 up",
         ),
         (
             "[devices.a]\ntype = \"snd\"\nstreams = [{channels = 1, role = \"navigation\"}]\n",
@@ -280,7 +280,67 @@ fn all_values_of_a_wrong_type_are_shown_at_once_in_the_order_of_the_file() {
     assert_eq!(places, [(3, 1), (4, 8), (6, 8), (7, 12), (9, 12), (10, 1)]);
     assert_eq!(found[0].2, "streams (nearest to steams)");
     assert_eq!(found[4].2, "a whole number from 1 to 8");
-    assert_eq!(found[5].2, "channels = …");
+    assert_eq!(found[5].2, "channels = a whole number from 0 up");
+}
+
+#[test]
+fn values_out_of_range_are_shown_beside_those_of_a_wrong_type() {
+    let found = faults(
+        "[devices.a]\ntype = \"snd\"\n\
+         [[devices.a.streams]]\nchannels = \"two\"\n\
+         [[devices.a.streams]]\nrole = \"Navi\"\nchannels = 9\n\
+         [[devices.a.streams]]\nchannels = 2\n",
+    );
+    let remedies = [
+        "a whole number from 1 to 8",
+        "one of Multimedia, Navigation",
+        "a number from 1 to 8",
+    ];
+    let places = [(4, 12), (6, 8), (7, 12)];
+    let expected = places.iter().zip(remedies);
+    let expected: Vec<_> = expected
+        .map(|(at, remedy)| (at.0, at.1, remedy.to_owned()))
+        .collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_field_that_is_missing_is_told_once_with_the_values_it_can_have() {
+    #[derive(Debug, serde::Deserialize)]
+    struct Plugs {
+        #[serde(rename = "plugs")]
+        _plugs: Vec<Plug>,
+    }
+    #[derive(Debug, serde::Deserialize)]
+    struct Plug {
+        #[serde(rename = "kind")]
+        _kind: Role,
+        #[serde(rename = "name")]
+        _name: String,
+    }
+    impl Validate for Plugs {
+        fn validate(&self, _problems: &mut Problems) {}
+    }
+    let head = "[devices.a]\ntype = \"snd\"\n";
+    let told = |source: &str| {
+        let error = parse::<Plugs>(Path::new("/etc/ivi.toml"), format!("{head}{source}"), SOUND);
+        error.unwrap_err().to_string()
+    };
+    let plug = "[[devices.a.plugs]]\n";
+    let text = told(&format!(
+        "{plug}name = \"x\"\n{plug}kind = \"Navigation\"\n"
+    ));
+    assert!(
+        text.contains("write: kind = one of Multimedia, Navigation\n\n"),
+        "{text}"
+    );
+    assert!(text.ends_with("write: name = text in \"quotes\""), "{text}");
+    // What is there and wrong is not missing, and hides nothing of what follows.
+    let text = told(&format!(
+        "{plug}name = \"x\"\nkind = \"y\"\n{plug}name = \"z\"\nkind = 3\n"
+    ));
+    assert!(!text.contains("missing"), "{text}");
+    assert!(text.contains(":5:8\n") && text.contains(":8:8\n"), "{text}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::super::{Said, SndConfig};
 use super::*;
+use crate::backend::file::SourceConfig;
 use crate::backend::wav::header;
 use crate::format::{Format, Params, Rate};
 use crate::wire::Direction;
@@ -154,4 +155,38 @@ fn what_a_pipeline_may_write_exists() {
     let found = told(&config);
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].0, "streams.0.backend.paths.1");
+}
+
+#[test]
+fn an_input_offers_what_its_only_file_has_and_a_value_that_does_not_fit_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("speech.wav");
+    std::fs::write(&file, wav(1)).unwrap();
+    let mut config = records(&file);
+    config.offer_what_files_have();
+    let stream = &config.streams[0];
+    assert_eq!((stream.channels_min, stream.channels_max), (1, 1));
+    assert_eq!(stream.rates, [48_000]);
+    assert_eq!(stream.formats, [Format::S16, Format::U16]);
+    assert!(told(&config).is_empty());
+    // Named, and another.
+    let mut config = records(&file);
+    config.streams[0].channels_min = 2;
+    let named = config.clone();
+    config.offer_what_files_have();
+    assert_eq!(config, named);
+    let [(key, code, message)] = told(&config).try_into().unwrap();
+    assert_eq!((key.as_str(), code), ("streams.0.backend.input", 78));
+    assert!(message.contains("1 channels at 48000 Hz"), "{message}");
+    // One of two files may have anything.
+    let mut config = records(&file);
+    let source = |name: &str| SourceConfig {
+        name: name.to_owned(),
+        input: Some(file.clone()),
+        tone: None,
+    };
+    config.streams[0].sources = vec![source("one"), source("two")];
+    let before = config.clone();
+    config.offer_what_files_have();
+    assert_eq!(config, before);
 }
