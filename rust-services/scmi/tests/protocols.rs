@@ -968,6 +968,17 @@ fn a_request_of_the_host_that_finds_no_room_is_not_said_to_be_heard() {
 }
 
 #[test]
+fn what_is_saved_goes_on_as_before() {
+    let mut test = PlatformUnderTest::two_agents();
+    // A sensor reports at its pace, not each time that something is saved.
+    assert_eq!(test.ask_as(SECOND, 0x15, 0xb, &[0, 1]).0, OK);
+    let next = test.platform.next_deadline();
+    assert!(next.is_some());
+    test.platform.save(&mut Vec::new());
+    assert_eq!(test.platform.next_deadline(), next);
+}
+
+#[test]
 fn what_agents_want_outlives_the_platform() {
     let mut test = PlatformUnderTest::two_agents();
     for (protocol, message, words) in [

@@ -71,7 +71,10 @@ impl Codec<'_> {
             }
             let mut word = slot.map_or(0, &out);
             self.word(&mut word)?;
-            *slot = back(word);
+            // What is only saved in part stays whole where it is.
+            if let Self::Read(_) = self {
+                *slot = back(word);
+            }
         }
         Some(())
     }
