@@ -4,7 +4,7 @@
 //!
 //! The D-Bus library tells what was written as soon as it is written, and the device tells what has
 //! changed a little later: without this a listener would hear of each write twice, and of writes
-//! that change nothing.
+//! that change nothing, be it because the value is rounded to the one of before.
 
 use async_trait::async_trait;
 use std::borrow::Cow;
@@ -75,19 +75,42 @@ impl<I: Interface> Told<I> {
         true
     }
 
-    /// What was noted did not come to pass: what was told before holds on.
-    fn take_back(&self, name: &str, before: Option<OwnedValue>) {
-        let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
-        match before {
-            Some(value) => values.insert(name.to_owned(), value),
-            None => values.remove(name),
+    /// Writes a property, and tells its value if it is another one than before.
+    async fn write(
+        &self,
+        name: &str,
+        value: &Value<'_>,
+        server: &ObjectServer,
+        connection: &Connection,
+        header: Option<&Header<'_>>,
+        emitter: &SignalEmitter<'_>,
+    ) -> zbus::Result<()> {
+        // Nothing changes, so nobody needs to be allowed to, and nobody hears of it.
+        let before = self.value(name, connection, emitter).await;
+        if before.as_ref().is_some_and(|before| **before == *value) {
+            return Ok(());
+        }
+        // The library tells of each write, also of one whose value is rounded to that of before. It
+        // tells this process alone.
+        let quiet = match connection.unique_name() {
+            Some(us) => emitter.to_owned().set_destination(us.clone().into()),
+            None => emitter.to_owned(),
         };
-    }
-
-    /// The value that was told last.
-    fn told(&self, name: &str) -> Option<OwnedValue> {
-        let values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
-        values.get(name)?.try_clone().ok()
+        let interface = &self.interface;
+        if let DispatchResult::Async(write) =
+            interface.set(name, value, server, connection, header, &quiet)
+        {
+            write.await?;
+        }
+        let now = self.value(name, connection, emitter).await;
+        if let Some(now) = now.filter(|now| before.as_ref() != Some(now)) {
+            if self.note(name, &now) {
+                let values = HashMap::from([(name, Value::from(now))]);
+                let nothing = Cow::Borrowed(&[][..]);
+                Properties::properties_changed(emitter, I::name(), values, nothing).await?;
+            }
+        }
+        Ok(())
     }
 
     /// What is wrong where a property cannot be written.
@@ -150,32 +173,10 @@ impl<I: Interface> Interface for Told<I> {
     ) -> DispatchResult<'call> {
         let interface = &self.interface;
         match interface.set(name, value, server, connection, header, emitter) {
-            DispatchResult::Async(write) => DispatchResult::Async(Box::pin(async move {
-                // Nothing changes, so nobody needs to be allowed to, and nobody hears of it.
-                let now = self.value(name, connection, emitter).await;
-                if now.is_some_and(|now| Value::from(now) == *value) {
-                    return Ok(());
-                }
-                let before = self.told(name);
-                // The library tells it before the write is over.
-                if let Ok(value) = value.try_to_owned() {
-                    self.note(name, &value);
-                }
-                let written = write.await;
-                let now = self.value(name, connection, emitter).await;
-                let Some(now) = now else { return written };
-                if written.is_ok() {
-                    self.note(name, &now);
-                } else if Value::from(now.try_clone()?) == *value {
-                    // Somebody else has set it meanwhile, and was taken for this write.
-                    let values = HashMap::from([(name, Value::from(now))]);
-                    let nothing = Cow::Borrowed(&[][..]);
-                    Properties::properties_changed(emitter, I::name(), values, nothing).await?;
-                } else {
-                    self.take_back(name, before);
-                }
-                written
-            })),
+            // Not this one: it would tell of the write itself.
+            DispatchResult::Async(_) => DispatchResult::Async(Box::pin(
+                self.write(name, value, server, connection, header, emitter),
+            )),
             DispatchResult::NotFound => DispatchResult::Async(Box::pin(async move {
                 Err(self.refusal(name, connection, emitter).await.into())
             })),

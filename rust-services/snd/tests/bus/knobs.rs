@@ -115,6 +115,8 @@ fn each_write_is_told_once_and_one_that_changes_nothing_not_at_all() {
     for _ in 0..3 {
         host.turn(MULTIMEDIA, "Mute", true);
         host.turn(MULTIMEDIA, "Volume", 0.6);
+        // Rounded to what it is.
+        host.set("streams/0", STREAM, "Volume", 0.601).unwrap();
         host.turn(MULTIMEDIA, "Role", "Navigation");
         host.set("jacks/0", JACK, "Connected", true).unwrap();
     }
