@@ -42,6 +42,28 @@ direction = "input"
 backend = { type = "alsa", pcm = "pipewire" }
 "#;
 
+/// What a method of the properties of a stream returns, once the service is on the bus.
+fn properties(server: &PipeWire, stream: usize, method: &str, arguments: &[&str]) -> String {
+    let path = "/org/automotivelinux/Virtio1/guests/ivi/cabin/streams";
+    wait_for("an answer on the bus", || {
+        let done = server
+            .command("dbus-send")
+            .arg(format!("--bus={}", server.bus()))
+            .args([
+                "--print-reply=literal",
+                "--dest=org.automotivelinux.Virtio1.ivi.cabin",
+            ])
+            .arg(format!("{path}/{stream}"))
+            .arg(format!("org.freedesktop.DBus.Properties.{method}"))
+            .arg("string:org.automotivelinux.Virtio1.Sound.Stream")
+            .args(arguments)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&done.stdout).into_owned();
+        done.status.success().then_some(said)
+    })
+}
+
 pub(crate) struct Driver {
     client: SndClient,
     streams: [Supply; 3],
@@ -89,24 +111,15 @@ impl Driver {
 
     /// Gives a stream another role over D-Bus.
     pub(crate) fn set_role(&self, server: &PipeWire, stream: usize, role: &str) {
-        let path = "/org/automotivelinux/Virtio1/guests/ivi/cabin/streams";
-        wait_for("a new role", || {
-            let set = server
-                .command("dbus-send")
-                .arg(format!("--bus={}", server.bus()))
-                .args([
-                    "--print-reply",
-                    "--dest=org.automotivelinux.Virtio1.ivi.cabin",
-                ])
-                .arg(format!("{path}/{stream}"))
-                .arg("org.freedesktop.DBus.Properties.Set")
-                .arg("string:org.automotivelinux.Virtio1.Sound.Stream")
-                .args(["string:Role", &format!("variant:string:{role}")])
-                .output()
-                .unwrap();
-            // It may not be on the bus yet.
-            set.status.success().then_some(())
-        });
+        let role = format!("variant:string:{role}");
+        properties(server, stream, "Set", &["string:Role", &role]);
+    }
+
+    /// What D-Bus says of the latency of a stream, in microseconds.
+    pub(crate) fn latency_usec(&self, server: &PipeWire, stream: usize) -> u32 {
+        let said = properties(server, stream, "Get", &["string:LatencyUsec"]);
+        let number = said.split_whitespace().last().unwrap_or_default();
+        number.parse().unwrap_or_else(|_| panic!("{said}"))
     }
 
     /// Frames that came back.
