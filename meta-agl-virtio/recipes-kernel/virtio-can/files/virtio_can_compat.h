@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * What the driver of Linux 7.3 finds in its kernel, for older ones. Included
- * before it by the compiler's command line.
+ * before it by the compiler's command line. The Makefile finds out what this
+ * kernel has.
  */
 #ifndef VIRTIO_CAN_COMPAT_H
 #define VIRTIO_CAN_COMPAT_H
 
 #include <linux/stddef.h>
-#include <linux/version.h>
 #include <linux/virtio.h>
 #include <linux/virtio_config.h>
 
@@ -15,7 +15,7 @@
 #define __counted_by_le(member)
 #endif
 
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 11, 0)
+#ifndef VIRTIO_CAN_HAS_QUEUE_INFO
 
 struct virtqueue_info {
 	const char *name;

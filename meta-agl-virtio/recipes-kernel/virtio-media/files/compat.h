@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What Linux 6.1 to 7.3 call by different names. */
+/* What Linux 6.1 to 7.3 call by different names; Kbuild finds out which. */
 #ifndef VIRTIO_MEDIA_COMPAT_H
 #define VIRTIO_MEDIA_COMPAT_H
 
 #include <linux/fs.h>
 #include <linux/slab.h>
-#include <linux/version.h>
 #include <linux/virtio_config.h>
 #include <media/v4l2-fh.h>
 #include <media/videobuf2-v4l2.h>
@@ -16,7 +15,7 @@
 
 static inline struct v4l2_fh *virtio_media_fh(struct file *file)
 {
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 18, 0)
+#ifdef VIRTIO_MEDIA_FILE_IN_FH
 	return file_to_v4l2_fh(file);
 #else
 	return file->private_data;
@@ -25,7 +24,7 @@ static inline struct v4l2_fh *virtio_media_fh(struct file *file)
 
 static inline void virtio_media_add_fh(struct v4l2_fh *fh, struct file *file)
 {
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 18, 0)
+#ifdef VIRTIO_MEDIA_FILE_IN_FH
 	v4l2_fh_add(fh, file);
 #else
 	file->private_data = fh;
@@ -35,7 +34,7 @@ static inline void virtio_media_add_fh(struct v4l2_fh *fh, struct file *file)
 
 static inline void virtio_media_del_fh(struct v4l2_fh *fh, struct file *file)
 {
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 18, 0)
+#ifdef VIRTIO_MEDIA_FILE_IN_FH
 	v4l2_fh_del(fh, file);
 #else
 	v4l2_fh_del(fh);
@@ -47,7 +46,7 @@ static inline int virtio_media_find_queues(struct virtio_device *vdev,
 					   vq_callback_t *command,
 					   vq_callback_t *event)
 {
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 11, 0)
+#ifdef VIRTIO_MEDIA_QUEUE_INFO
 	struct virtqueue_info info[2] = {
 		{ "commandq", command },
 		{ "eventq", event },
@@ -64,7 +63,7 @@ static inline int virtio_media_find_queues(struct virtio_device *vdev,
 
 static inline unsigned int virtio_media_count_buffers(struct vb2_queue *q)
 {
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 8, 0)
+#ifdef VIRTIO_MEDIA_NUM_BUFFERS
 	return vb2_get_num_buffers(q);
 #else
 	return q->num_buffers;

@@ -3,22 +3,22 @@
 
 #include "virtio_media.h"
 
-#define FORWARD(name, cmd, payload_t)					\
-int virtio_media_##name(struct file *file, void *priv, payload_t *arg) \
+#define FORWARD(name, cmd, payload)					\
+int virtio_media_##name(struct file *file, void *priv, payload arg)	\
 {									\
 	return virtio_media_ioctl(virtio_media_session(file), cmd, arg); \
 }
 
-FORWARD(enum_fmt, VIDIOC_ENUM_FMT, struct v4l2_fmtdesc)
-FORWARD(g_fmt, VIDIOC_G_FMT, struct v4l2_format)
-FORWARD(try_fmt, VIDIOC_TRY_FMT, struct v4l2_format)
-FORWARD(enum_framesizes, VIDIOC_ENUM_FRAMESIZES, struct v4l2_frmsizeenum)
-FORWARD(enum_frameintervals, VIDIOC_ENUM_FRAMEINTERVALS, struct v4l2_frmivalenum)
-FORWARD(g_parm, VIDIOC_G_PARM, struct v4l2_streamparm)
-FORWARD(enum_input, VIDIOC_ENUMINPUT, struct v4l2_input)
-FORWARD(g_input, VIDIOC_G_INPUT, unsigned int)
-FORWARD(g_selection, VIDIOC_G_SELECTION, struct v4l2_selection)
-FORWARD(s_selection, VIDIOC_S_SELECTION, struct v4l2_selection)
+FORWARD(enum_fmt, VIDIOC_ENUM_FMT, struct v4l2_fmtdesc *)
+FORWARD(g_fmt, VIDIOC_G_FMT, struct v4l2_format *)
+FORWARD(try_fmt, VIDIOC_TRY_FMT, struct v4l2_format *)
+FORWARD(enum_framesizes, VIDIOC_ENUM_FRAMESIZES, struct v4l2_frmsizeenum *)
+FORWARD(enum_frameintervals, VIDIOC_ENUM_FRAMEINTERVALS, struct v4l2_frmivalenum *)
+FORWARD(g_parm, VIDIOC_G_PARM, struct v4l2_streamparm *)
+FORWARD(enum_input, VIDIOC_ENUMINPUT, struct v4l2_input *)
+FORWARD(g_input, VIDIOC_G_INPUT, unsigned int *)
+FORWARD(g_selection, VIDIOC_G_SELECTION, struct v4l2_selection *)
+FORWARD(s_selection, VIDIOC_S_SELECTION, struct v4l2_selection *)
 
 int virtio_media_s_input(struct file *file, void *priv, unsigned int input)
 {

@@ -3,12 +3,12 @@
 #ifndef VIRTIO_MEDIA_H
 #define VIRTIO_MEDIA_H
 
+#include <linux/bits.h>
 #include <linux/kref.h>
 #include <linux/list.h>
 #include <linux/mutex.h>
 #include <linux/rwsem.h>
 #include <linux/spinlock.h>
-#include <linux/version.h>
 #include <linux/virtio.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
@@ -132,7 +132,7 @@ void virtio_media_event_interrupt(struct virtqueue *vq);
 void virtio_media_take_events(struct virtio_media *media);
 
 /* session.c */
-#define VIRTIO_MEDIA_CAPTURE_OFFSET (1UL << 30)
+#define VIRTIO_MEDIA_CAPTURE_OFFSET BIT(30)
 
 extern const struct v4l2_file_operations virtio_media_fops;
 
