@@ -6,6 +6,7 @@
 //! After each input the queue is stopped and started like after a driver's reset; a service that
 //! does not answer that, or a request on its healthy queue, has lost.
 
+pub mod coder;
 pub mod snd;
 
 use std::os::unix::net::{UnixListener, UnixStream};

@@ -1,31 +1,42 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The camera of virtio-media: any ioctls with any payloads from several sessions, buffers whose
-//! pages are the guest's or not, sessions that end, time that passes. Whatever comes in, an answer
-//! is no larger than what was asked, and a successor takes over whatever was saved.
+//! The functions of virtio-media, a camera, a decoder and an encoder: any ioctls with any payloads
+//! from several sessions, buffers whose pages are the guest's or not, sessions that end, time that
+//! passes, a codec that says what it likes. Whatever comes in, an answer is no larger than what was
+//! asked, and a successor takes over whatever was saved.
 
 #![no_main]
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use agl_virtio_codec::{Codec, Limits, Size};
+use agl_virtio_fuzz::coder::{Says, Talkers, Word};
 use agl_virtio_media::camera::Camera;
 use agl_virtio_media::camera::source::TestPicture;
+use agl_virtio_media::codec::{CodecDevice, Offer, Way};
 use agl_virtio_media::config::Config;
 use agl_virtio_media::function::{Context, Function};
 use agl_virtio_media::outbox::Outbox;
 use agl_virtio_media::payload::Input;
 use agl_virtio_media::statistics::Statistics;
-use agl_virtio_media::v4l2::Ioctl;
+use agl_virtio_media::v4l2::{Buffer, Ioctl, Plane};
+use agl_virtio_media::wire::SgEntry;
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use virtio_device::Memory;
+use vm_memory::{GuestAddress, GuestMemoryMmap};
+use zerocopy::{FromZeros, IntoBytes};
 
 /// What happens next.
 #[derive(Arbitrary, Debug)]
 enum Deed {
     /// An ioctl with a payload of words, as V4L2's are.
     Words { session: u8, number: u8, words: Vec<u8>, more: u8 },
+    /// A buffer of the guest's, queued as V4L2 has it.
+    Queue { session: u8, index: u8, type_: u8, planes: u8, used: u16, flags: u32 },
+    /// The codec says something.
+    Says(Word),
     /// An ioctl with any payload.
     Any { session: u8, number: u8, bytes: Vec<u8> },
     /// A session ends.
@@ -45,11 +56,69 @@ fn camera() -> Camera {
     Camera::new("camera".into(), modes, Box::<TestPicture>::default(), Arc::<Statistics>::default())
 }
 
-fuzz_target!(|deeds: Vec<Deed>| {
-    let memory = Memory::empty();
+/// Codecs of small pictures.
+fn codec(way: Way, says: &Says) -> CodecDevice {
+    let offer = Offer {
+        way,
+        codecs: vec![Codec::H264, Codec::Vp8],
+        limits: Limits { least: Size::new(16, 16), most: Size::new(128, 128) },
+        max_streams: 2,
+        max_pixel_rate: 1 << 30,
+    };
+    CodecDevice::new(offer, Box::new(Talkers(Arc::clone(says))), Arc::default(), Arc::default())
+}
+
+/// What is fuzzed.
+#[derive(Arbitrary, Clone, Copy, Debug, Eq, PartialEq)]
+enum Kind {
+    Camera,
+    Decoder,
+    Encoder,
+}
+
+impl Kind {
+    fn device(self, says: &Says) -> Box<dyn Function> {
+        let mut device: Box<dyn Function> = match self {
+            Self::Camera => Box::new(camera()),
+            Self::Decoder => Box::new(codec(Way::Decode, says)),
+            Self::Encoder => Box::new(codec(Way::Encode, says)),
+        };
+        (0..SESSIONS).for_each(|session| device.open(session).expect("nothing is in its way"));
+        device
+    }
+}
+
+/// One page of the guest's that is the whole of each buffer, over and over.
+fn queued(index: u8, type_: u8, planes: u8, used: u16, flags: u32) -> Vec<u8> {
+    let type_ = [1_u32, 9, 10][usize::from(type_) % 3];
+    let planes = if type_ == 1 { 0 } else { u32::from(planes % 4) };
+    let mut buffer = Buffer::new_zeroed();
+    (buffer.index, buffer.type_, buffer.memory, buffer.flags) = (u32::from(index % 4), type_, 2, flags);
+    buffer.length = if planes == 0 { ROOM } else { planes };
+    let mut payload = buffer.as_bytes().to_vec();
+    for _ in 0..planes {
+        let mut plane = Plane::new_zeroed();
+        (plane.bytesused, plane.length) = (used.into(), ROOM);
+        payload.extend_from_slice(plane.as_bytes());
+    }
+    for _ in 0..planes.max(1) {
+        let entry = SgEntry { start: 0, len: ROOM, reserved: 0 };
+        payload.extend_from_slice(entry.as_bytes());
+    }
+    payload
+}
+
+/// Bytes of the guest's memory, and of each buffer.
+const ROOM: u32 = 128 << 10;
+
+fuzz_target!(|input: (Kind, Vec<Deed>)| {
+    let (kind, deeds) = input;
+    let ranges = [(GuestAddress(0), ROOM as usize)];
+    let memory = Memory::new(Arc::new(GuestMemoryMmap::from_ranges(&ranges).expect("a little memory")));
     let mut outbox = Outbox::default();
     let mut now = Duration::from_secs(1);
-    let mut device = camera();
+    let says = Says::default();
+    let mut device = kind.device(&says);
     for deed in deeds {
         let mut context = Context { memory: &memory, now, outbox: &mut outbox };
         let (session, number, payload) = match deed {
@@ -59,26 +128,36 @@ fuzz_target!(|deeds: Vec<Deed>| {
                 (session, number, payload)
             }
             Deed::Any { session, number, bytes } => (session, number, bytes),
+            Deed::Queue { session, index, type_, planes, used, flags } => (session, 15, queued(index, type_, planes, used, flags)),
+            Deed::Says(word) => {
+                says.lock().unwrap().push_back(word);
+                end_lost(&mut *device, &mut context);
+                continue;
+            }
             Deed::Close(session) => {
-                device.close(u32::from(session) % SESSIONS, &mut context);
-                outbox.forget(u32::from(session) % SESSIONS);
+                let session = u32::from(session) % SESSIONS;
+                device.close(session, &mut context);
+                outbox.forget(session);
+                device.open(session).expect("nothing is in its way");
                 continue;
             }
             Deed::Pass(time) => {
                 now += Duration::from_millis(time.into());
                 context.now = now;
-                assert!(device.turn(&mut context).is_empty(), "the test picture does not fail");
+                let lost = end_lost(&mut *device, &mut context);
+                assert!(!lost || kind != Kind::Camera, "the test picture does not fail");
                 assert!(device.due(now).is_none_or(|due| due > now), "nothing is due that was just done");
                 continue;
             }
             Deed::Reset => {
                 device.reset();
                 outbox.clear();
+                (0..SESSIONS).for_each(|session| device.open(session).expect("nothing is in its way"));
                 continue;
             }
             Deed::Die => {
                 let saved = device.saved();
-                device = camera();
+                device = kind.device(&says);
                 device.restore(&saved);
                 assert_eq!(device.saved(), saved);
                 outbox.clear();
@@ -89,5 +168,20 @@ fuzz_target!(|deeds: Vec<Deed>| {
         let asked = payload.len();
         let answer = device.ioctl(u32::from(session) % SESSIONS, ioctl, Input::new(&payload), &mut context);
         assert!(answer.payload.len() <= asked.max(4));
+        if kind != Kind::Camera {
+            end_lost(&mut *device, &mut context);
+        }
     }
 });
+
+/// Lets the device go on, and ends sessions that cannot, as the device around it would. Whether
+/// there were any.
+fn end_lost(device: &mut dyn Function, context: &mut Context<'_>) -> bool {
+    let lost = device.turn(context);
+    for (session, _) in &lost {
+        device.close(*session, context);
+        context.outbox.forget(*session);
+        device.open(*session).expect("nothing is in its way");
+    }
+    !lost.is_empty()
+}

@@ -6,12 +6,11 @@
 
 #![no_main]
 
-use std::collections::{BTreeSet, VecDeque};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use agl_virtio_codec::{Codec, CodecError, Counters, EncoderSettings, Event, Layout, Size};
-use agl_virtio_video::coder::{Coder, Codecs, InputNote, Job, Output, Put, PutError};
+use agl_virtio_codec::{Codec, Size};
+use agl_virtio_fuzz::coder::{Says, Talkers, Word};
 use agl_virtio_video::model::{Formats, Function, Guest, Limits, Model, Outbox, Shared, Ticket};
 use agl_virtio_video::statistics::{Quota, Statistics};
 use agl_virtio_video::wire::{Dialect, V3, V5};
@@ -31,16 +30,6 @@ enum Deed {
     Says(Word),
     /// The driver resets.
     Reset,
-}
-
-/// What a codec says.
-#[derive(Arbitrary, Clone, Copy, Debug)]
-enum Word {
-    Size(u8, u8),
-    Output(u8),
-    Drained,
-    Flushed,
-    Failed,
 }
 
 /// Memory of 16 MiB that keeps nothing.
@@ -67,74 +56,6 @@ impl Guest for Nothing {
 
     fn write(&self, buffer: &usize, offset: usize, bytes: &[u8]) -> bool {
         offset.checked_add(bytes.len()).is_some_and(|end| end <= *buffer)
-    }
-}
-
-#[derive(Debug)]
-struct Frame(u64);
-
-impl Output for Frame {
-    fn timestamp(&self) -> u64 {
-        self.0
-    }
-
-    fn is_key(&self) -> bool {
-        self.0 & 1 == 0
-    }
-
-    fn sizes(&self, layout: &Layout) -> Vec<usize> {
-        layout.planes().iter().map(|plane| plane.size()).collect()
-    }
-
-    fn write(&self, layout: &Layout, put: &mut Put<'_>) -> Result<u32, PutError> {
-        for (number, plane) in layout.planes().iter().enumerate() {
-            put(number, plane.size().saturating_sub(1), &[7])?;
-        }
-        Ok(1)
-    }
-}
-
-type Says = Arc<Mutex<VecDeque<Word>>>;
-
-struct Talker(Says);
-
-impl Coder for Talker {
-    fn room(&self) -> bool {
-        true
-    }
-
-    fn push(&mut self, _bytes: Vec<u8>, _note: InputNote) {}
-
-    fn drain(&mut self) {}
-
-    fn flush(&mut self) {}
-
-    fn poll(&mut self) -> Option<Event<Box<dyn Output>>> {
-        Some(match self.0.lock().unwrap().pop_front()? {
-            Word::Size(width, height) => Event::Size(Size::new(u32::from(width) + 1, u32::from(height) + 1)),
-            Word::Output(timestamp) => Event::Output(Box::new(Frame(timestamp.into()))),
-            Word::Drained => Event::Drained,
-            Word::Flushed => Event::Flushed,
-            Word::Failed => Event::Failed(CodecError::NoCodec),
-        })
-    }
-
-    fn look_after(&self) -> Option<Duration> {
-        None
-    }
-
-    fn counters(&self) -> Counters {
-        Counters::default()
-    }
-
-    fn adjust(&mut self, _settings: EncoderSettings) {}
-}
-
-struct Talkers(Says);
-
-impl Codecs for Talkers {
-    fn open(&mut self, _job: &Job) -> Result<Box<dyn Coder>, CodecError> {
-        Ok(Box::new(Talker(Arc::clone(&self.0))))
     }
 }
 
