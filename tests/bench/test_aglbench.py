@@ -5,7 +5,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from aglbench import debian, kernel
+from aglbench import debian, exports, kernel
 from aglbench.cache import Cache
 from aglbench.cpio import Archive
 from aglbench.ktap import parse_ktap
@@ -116,6 +116,30 @@ class Pieces(unittest.TestCase):
         self.assertGreater(key("1:11.1.3+ds-1~bpo13+1"), key("1:10.0.13+ds-0+deb13u1"))
         self.assertLess(key("7.3.4-1~bpo13+1"), key("7.3.4-1"))
         self.assertGreater(key("7.3.10-1"), key("7.3.4-1"))
+
+
+class Exports(unittest.TestCase):
+    def test_what_a_source_exports_is_found_with_licence_and_namespace(self):
+        text = b"""EXPORT_SYMBOL(plain); EXPORT_SYMBOL_GPL( spaced );
+EXPORT_SYMBOL_NS_GPL(quoted, "SPACE"); EXPORT_SYMBOL_NS(bare, SPACE);
+EXPORT_TRACEPOINT_SYMBOL_GPL(event);
+EXPORT_SYMBOL_FOR_MODULES(not_for_us, "kvm");
+"""
+        found = {symbol.name: (symbol.gpl, symbol.namespace) for symbol in exports.of(text)}
+        self.assertEqual(found["plain"], (False, ""))
+        self.assertEqual(found["spaced"], (True, ""))
+        self.assertEqual(found["quoted"], (True, "SPACE"))
+        self.assertEqual(found["bare"], (False, "SPACE"))
+        self.assertEqual(found["__tracepoint_event"], (True, ""))
+        self.assertNotIn("not_for_us", found)
+
+    def test_what_a_macro_exports_is_found_where_it_is_used(self):
+        text = b"#define define_level(func, level)\\\n\tvoid func(void) { }\\\n\tEXPORT_SYMBOL(func)\n\ndefine_level(_dev_err, 3);\n"
+        self.assertIn("_dev_err", {symbol.name for symbol in exports.of(text)})
+
+    def test_other_architectures_and_programs_export_nothing_to_an_arm64_module(self):
+        here = [path for path in ("arch/arm64/lib/copy.S", "arch/arm/lib/copy.S", "tools/lib/x.c", "mm/slub.c") if exports.may_be_in(path)]
+        self.assertEqual(here, ["arch/arm64/lib/copy.S", "mm/slub.c"])
 
 
 if __name__ == "__main__":
