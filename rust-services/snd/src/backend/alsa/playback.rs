@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use super::super::channels::Maps;
 use super::super::{BackendError, Opening, Output};
 use super::negotiate::{self, Opened, count, device, said};
+use crate::clock::Clock;
 use crate::format::Params;
 
 /// How long one call waits for room. Shorter than the shortest driver's buffer.
@@ -23,6 +24,8 @@ const STEP_MS: u32 = 10;
 const LARGEST_RESERVE_MS: u32 = 100;
 /// The rest of a stream is waited for no longer than this.
 const LONGEST_REST: Duration = Duration::from_millis(1500);
+/// How soon it is looked at again.
+const SHORTEST_NAP: Duration = Duration::from_millis(1);
 
 pub(super) struct Playback {
     name: String,
@@ -285,10 +288,18 @@ impl Output for Playback {
         open.running = false;
         // alsa-lib's own drain waits for ever when a server is stuck. So: silence behind the last
         // frame, wait until that frame is out, and end before the silence does.
-        let hertz = u64::from(open.params.rate.hertz());
-        let rest = open.delay().saturating_mul(1_000_000).checked_div(hertz);
+        let end = Instant::now().checked_add(LONGEST_REST);
+        let before = open.delay();
         if open.fill(open.opened.period.saturating_mul(2)).is_ok() {
-            std::thread::sleep(Duration::from_micros(rest.unwrap_or(0)).min(LONGEST_REST));
+            // By what the PCM says, not by time alone: its position may move in leaps.
+            let silence = open.delay().saturating_sub(before);
+            while end.is_some_and(|end| Instant::now() < end) {
+                let Some(left) = open.delay().checked_sub(silence).filter(|left| *left > 0) else {
+                    break;
+                };
+                let nap = Clock::span(left, open.params.rate.hertz());
+                std::thread::sleep(Duration::from_nanos(nap).clamp(SHORTEST_NAP, LONGEST_REST));
+            }
         }
         let dropped = open.pcm().drop();
         match dropped {
