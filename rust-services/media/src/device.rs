@@ -222,7 +222,10 @@ impl CommandHandler {
 
     fn open(&mut self, io: &Io) -> Result<Answer, Errno> {
         let session = self.next_session;
-        let admitted = if self.sessions.len() < self.max_sessions {
+        // One that is lost counts until the driver knows: a guest that never reads its events
+        // would have us keep them without end.
+        let taken = self.sessions.len().saturating_add(self.outbox.errors());
+        let admitted = if taken < self.max_sessions {
             self.function.open(session)
         } else {
             Err(Errno::BUSY)
@@ -256,6 +259,8 @@ impl CommandHandler {
                 if self.end(io, close.session) {
                     self.save(io);
                 }
+                // It may have been lost before, and nobody needs to hear of it now.
+                self.outbox.forget(close.session);
                 io.complete(chain, 0);
             }
             Err(_) => io.fail(chain, 0),

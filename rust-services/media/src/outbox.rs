@@ -67,6 +67,15 @@ impl Outbox {
         self.letters.push_back((session, Letter::Error(errno)));
     }
 
+    /// Lost sessions of which the driver has not read yet.
+    #[must_use]
+    pub fn errors(&self) -> usize {
+        let letters = self.letters.iter();
+        letters
+            .filter(|(_, letter)| matches!(letter, Letter::Error(_)))
+            .count()
+    }
+
     /// A buffer comes back.
     pub fn buffer(&mut self, session: Session, buffer: Buffer, planes: &[Plane]) {
         let mut event = BufferEvent::new_zeroed();
@@ -247,6 +256,19 @@ mod tests {
         outbox.subscribe(2, &wish(3, 0)).unwrap();
         outbox.forget(1);
         assert_eq!(outbox.listeners(3, 0), [(2, 0)]);
+    }
+
+    #[test]
+    fn errors_wait_until_their_session_is_closed() {
+        let mut outbox = Outbox::default();
+        outbox.error(1, Errno::IO);
+        outbox.error(2, Errno::IO);
+        outbox.buffer(2, Buffer::new_zeroed(), &[]);
+        assert_eq!(outbox.errors(), 2);
+        outbox.forget(1);
+        assert_eq!(outbox.errors(), 1);
+        assert_eq!(outbox.take().len(), 2);
+        assert_eq!(outbox.errors(), 0);
     }
 
     #[test]

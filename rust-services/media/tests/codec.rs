@@ -15,6 +15,8 @@
 
 mod scripted;
 
+use std::time::Duration;
+
 use agl_virtio_codec::{Event as Told, Size};
 use agl_virtio_media::codec::Way;
 use agl_virtio_media::v4l2::input::{CaptureParm, DecoderCmd, EncoderCmd, FrameSize, Selection};
@@ -205,6 +207,72 @@ fn a_codec_that_fails_ends_its_session_alone() {
     let mut program = decoding();
     program.says([Told::Failed(agl_virtio_codec::CodecError::NoCodec)]);
     assert_eq!(program.lost(), [(1, Errno::IO)]);
+}
+
+#[test]
+fn a_paused_program_leaves_the_device_asleep() {
+    let now = Duration::from_secs(100);
+    let mut program = decoding();
+    program.look_after(Duration::ZERO);
+    assert!(
+        program.due(now).is_some_and(|due| due > now),
+        "a codec that is silent is looked at, but not without end"
+    );
+    program.says([
+        Told::Output(0),
+        Told::Output(0),
+        Told::Output(0),
+        Told::Output(0),
+    ]);
+    assert_eq!(program.heard().len(), 3, "and there is no fourth buffer");
+    assert_eq!(program.due(now), None);
+    program.queue(CAPTURE, 0, 0, 0);
+    assert_eq!(program.heard(), [Heard::Picture(0, 7)]);
+    assert!(program.due(now).is_some());
+    program.says([Told::Size(Size::new(80, 64))]);
+    assert_eq!(program.heard(), [Heard::SourceChange]);
+    assert_eq!(program.due(now), None, "the program is to look at the size");
+    program.stream_off(OUTPUT);
+    assert!(program.due(now).is_some(), "a flush is waited for");
+}
+
+#[test]
+fn a_session_that_is_lost_for_its_pixels_takes_none_from_the_others() {
+    let mut program = Program::new(Way::Encode);
+    program.open(2);
+    // The first one wants more than all may have together.
+    for (session, rate) in [(1, 120), (2, 30)] {
+        program.session = session;
+        program.set_format(OUTPUT, b"NV12", 512, 512);
+        assert_eq!(program.rate(rate), 0);
+        for queue in [OUTPUT, CAPTURE] {
+            program.request(queue, 2);
+            program.stream_on(queue);
+        }
+        program.queue(OUTPUT, 0, 512 * 512 * 3 / 2, 0);
+    }
+    // Each turn says it again, for nobody closes it here.
+    let lost = program.lost();
+    assert!(!lost.is_empty());
+    assert!(lost.iter().all(|one| *one == (1, Errno::IO)), "{lost:?}");
+    assert_eq!(program.codec(), ["push 393216 at 0"]);
+}
+
+#[test]
+fn another_rate_is_another_encoder() {
+    let mut program = encoding();
+    program.queue(OUTPUT, 0, 64 * 48 * 3 / 2, 5);
+    assert_eq!(program.rate(15), Errno::BUSY.raw_os_error());
+    program.stream_off(OUTPUT);
+    assert_eq!(program.rate(15), 0);
+    program.stream_on(OUTPUT);
+    program.queue(OUTPUT, 1, 64 * 48 * 3 / 2, 6);
+    assert_eq!(
+        program.codec(),
+        ["push 4608 at 0", "flush", "push 4608 at 1"],
+        "nobody waits for the old one's flush"
+    );
+    assert_eq!(program.opened(), 2);
 }
 
 #[test]

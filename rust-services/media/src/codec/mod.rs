@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use agl_virtio_codec::coder::Codecs;
 use agl_virtio_codec::{Bell, Codec, Limits};
+use agl_virtio_service::limited;
 use rustix::io::Errno;
 use virtio_device::Waker;
 
@@ -34,6 +35,9 @@ use session::CodecSession;
 
 /// VIDEO_M2M_MPLANE, EXT_PIX_FORMAT, STREAMING.
 const CAPABILITIES: u32 = 0x0000_4000 | 0x0020_0000 | 0x0400_0000;
+
+/// Between two looks at codecs that say nothing.
+const LEAST_WAIT: Duration = Duration::from_secs(1);
 
 /// Which way a device codes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -142,8 +146,11 @@ impl Function for CodecDevice {
                 pixel_rate: self.offer.max_pixel_rate.saturating_sub(others),
             };
             if let Err(reason) = one.turn(&mut shop, context) {
-                log::warn!("session {id} is lost: {reason}");
+                limited!(log::Level::Warn, "session {id} is lost: {reason}");
                 lost.push((*id, Errno::IO));
+                // Its pixels are free for those behind it.
+                spent = others;
+                continue;
             }
             spent = others.saturating_add(one.stream.pixel_rate());
         }
@@ -155,7 +162,9 @@ impl Function for CodecDevice {
             .sessions
             .values()
             .filter_map(|one| one.stream.look_after());
-        soonest.min().map(|after| now.saturating_add(after))
+        // A verdict may come late; a thread that turns without end may not be.
+        let after = soonest.min()?.max(LEAST_WAIT);
+        Some(now.saturating_add(after))
     }
 
     /// A stream cannot be gone on with by another process.

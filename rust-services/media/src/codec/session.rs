@@ -202,6 +202,8 @@ impl CodecSession {
                     return Err(Errno::BUSY);
                 }
                 self.chosen.set_interval(wish);
+                // The codec was opened for the rate before.
+                self.stream.renew_coder();
                 self.parm(parm)
             }),
             Ioctl::GSelection => change(input, |selection: &mut Selection| {

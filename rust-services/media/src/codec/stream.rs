@@ -116,14 +116,27 @@ impl Stream {
         self.pixels
     }
 
-    /// Whether it may have so many pixels.
+    /// Whether it may have so many pixels. They are its own only if so.
     pub(super) fn reckon(&mut self, size: Size, rate: u32, shop: &Workshop<'_>) -> bool {
-        self.pixels = size.pixels().saturating_mul(rate.into());
-        self.pixels <= shop.pixel_rate
+        let pixels = size.pixels().saturating_mul(rate.into());
+        let may = pixels <= shop.pixel_rate;
+        if may {
+            self.pixels = pixels;
+        }
+        may
     }
 
-    /// As [`Coder::look_after`].
+    /// Whether the program is to do something before the codec is asked again.
+    pub(super) fn is_held_up(&self) -> bool {
+        !self.flushing && (self.last_due || self.held || self.stopped || self.ready.is_some())
+    }
+
+    /// As [`Coder::look_after`]; nothing while the program holds it up, for the silence is not the
+    /// codec's then.
     pub(super) fn look_after(&self) -> Option<Duration> {
+        if self.is_held_up() {
+            return None;
+        }
         self.coder.as_ref()?.look_after()
     }
 
@@ -234,6 +247,13 @@ impl Stream {
         self.stopped = false;
         self.origins.clear();
         self.pixels = 0;
+    }
+
+    /// As [`Self::end_coder`], but what was stopped stays so until its program goes on.
+    pub(super) fn renew_coder(&mut self) {
+        let stopped = self.stopped;
+        self.end_coder();
+        self.stopped = stopped;
     }
 
     /// DECODER_CMD or ENCODER_CMD, STOP: all that was given is to come out, and then an end.

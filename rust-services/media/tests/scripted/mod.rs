@@ -17,6 +17,7 @@ use agl_virtio_media::payload::{Answer, Input};
 use agl_virtio_media::statistics::Statistics;
 use agl_virtio_media::v4l2::control::Control;
 use agl_virtio_media::v4l2::format::PixFormatMplane;
+use agl_virtio_media::v4l2::input::CaptureParm;
 use agl_virtio_media::v4l2::{
     BufType, Buffer, BufferFlags, EventSubscription, Format, Ioctl, Plane, RequestBuffers, event,
 };
@@ -51,6 +52,8 @@ pub(crate) enum Heard {
 #[derive(Default)]
 struct Script {
     says: VecDeque<Told<u64>>,
+    look_after: Option<Duration>,
+    opened: usize,
     heard: Vec<String>,
 }
 
@@ -115,7 +118,7 @@ impl Coder for Scripted {
     }
 
     fn look_after(&self) -> Option<Duration> {
-        None
+        self.0.lock().unwrap().look_after
     }
 
     fn counters(&self) -> Counters {
@@ -132,6 +135,7 @@ struct Scripts(Shared, bool);
 
 impl Codecs for Scripts {
     fn open(&mut self, _job: &Job) -> Result<Box<dyn Coder>, CodecError> {
+        self.0.lock().unwrap().opened += 1;
         Ok(Box::new(Scripted(Arc::clone(&self.0), self.1)))
     }
 }
@@ -259,6 +263,14 @@ impl Program {
         self.ioctl(Ioctl::SCtrl, &mut Control { id, value })
     }
 
+    /// Pictures per second that an encoder's program announces.
+    pub(crate) fn rate(&mut self, rate: u32) -> i32 {
+        let mut parm = CaptureParm::new_zeroed();
+        parm.type_ = OUTPUT;
+        (parm.interval.numerator, parm.interval.denominator) = (1, rate);
+        self.ioctl(Ioctl::SParm, &mut parm)
+    }
+
     pub(crate) fn subscribe(&mut self, type_: u32) -> i32 {
         let mut wish = EventSubscription::new_zeroed();
         wish.type_ = type_;
@@ -359,6 +371,21 @@ impl Program {
     pub(crate) fn says<const N: usize>(&mut self, words: [Told<u64>; N]) {
         self.script.lock().unwrap().says.extend(words);
         self.turn();
+    }
+
+    /// The codec's patience ends after this.
+    pub(crate) fn look_after(&self, after: Duration) {
+        self.script.lock().unwrap().look_after = Some(after);
+    }
+
+    /// When the device wants to go on by itself.
+    pub(crate) fn due(&self, now: Duration) -> Option<Duration> {
+        self.device.due(now)
+    }
+
+    /// Codecs that were opened so far.
+    pub(crate) fn opened(&self) -> usize {
+        self.script.lock().unwrap().opened
     }
 
     /// What the codec was told so far.
