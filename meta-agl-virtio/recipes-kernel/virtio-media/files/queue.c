@@ -259,6 +259,7 @@ static void virtio_media_buf_queue(struct vb2_buffer *vb)
 	struct virtio_media_buffer *buffer = virtio_media_buffer(vb);
 	struct virtio_media_session *session = queue->session;
 	unsigned long flags;
+	bool mine;
 	int err;
 
 	down_read(&session->alive);
@@ -269,10 +270,13 @@ static void virtio_media_buf_queue(struct vb2_buffer *vb)
 	err = virtio_media_send_buffer(queue, vb);
 	/* A session that begins anew sends it again. */
 	if (err && (session->output || !READ_ONCE(session->lost))) {
+		/* A device may refuse a buffer that it has given back. */
 		spin_lock_irqsave(&queue->queued_lock, flags);
-		list_del(&buffer->list);
+		mine = !list_empty(&buffer->list);
+		list_del_init(&buffer->list);
 		spin_unlock_irqrestore(&queue->queued_lock, flags);
-		vb2_buffer_done(vb, VB2_BUF_STATE_ERROR);
+		if (mine)
+			vb2_buffer_done(vb, VB2_BUF_STATE_ERROR);
 	}
 	up_read(&session->alive);
 }
@@ -434,7 +438,7 @@ void virtio_media_buffer_done(struct virtio_media_queue *queue,
 	list_for_each_entry(buffer, &queue->queued, list) {
 		if (buffer->vb.vb2_buf.index == told->index) {
 			found = buffer;
-			list_del(&buffer->list);
+			list_del_init(&buffer->list);
 			break;
 		}
 	}
