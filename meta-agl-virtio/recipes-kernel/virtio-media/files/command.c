@@ -12,6 +12,7 @@
 #include <linux/slab.h>
 #include <linux/virtio.h>
 #include <linux/virtio_config.h>
+#include <linux/virtio_ring.h>
 #include <linux/vmalloc.h>
 
 #include "virtio_media.h"
@@ -93,7 +94,7 @@ static int virtio_media_map(struct sg_table *table, void *memory, size_t len)
 
 static int virtio_media_submit(struct virtio_media *media,
 			       struct virtio_media_request *request,
-			       struct scatterlist **sgs)
+			       struct scatterlist **sgs, unsigned int pieces)
 {
 	unsigned long flags;
 	int err;
@@ -103,6 +104,10 @@ static int virtio_media_submit(struct virtio_media *media,
 		err = -ENODEV;
 	} else if (!media->commandq) {
 		err = -EHOSTDOWN;
+	} else if (pieces > virtqueue_get_vring_size(media->commandq) &&
+		   !virtio_has_feature(media->vdev, VIRTIO_RING_F_INDIRECT_DESC)) {
+		/* There will never be room for it. */
+		err = -EMSGSIZE;
 	} else {
 		err = virtqueue_add_sgs(media->commandq, sgs, 1,
 					request->in_len ? 1 : 0, request,
@@ -134,9 +139,11 @@ static bool virtio_media_may_submit(struct virtio_media *media,
 static int virtio_media_send(struct virtio_media *media,
 			     struct virtio_media_request *request)
 {
+	unsigned long deadline = jiffies + PATIENCE;
 	struct scatterlist *sgs[2];
 	struct sg_table out, in = {};
 	unsigned int pieces;
+	long left;
 	int err;
 
 	err = virtio_media_map(&out, request->out, request->out_len);
@@ -150,15 +157,21 @@ static int virtio_media_send(struct virtio_media *media,
 	sgs[0] = out.sgl;
 	sgs[1] = in.sgl;
 	pieces = out.nents + in.nents;
-	while ((err = virtio_media_submit(media, request, sgs)) != 0) {
+	while ((err = virtio_media_submit(media, request, sgs, pieces)) != 0) {
 		if (err != -ENOSPC && err != -EHOSTDOWN)
 			break;
-		if (!wait_event_timeout(media->changed,
-					virtio_media_may_submit(media, pieces),
-					PATIENCE)) {
+		left = deadline - jiffies;
+		if (left <= 0) {
 			err = -ETIMEDOUT;
 			break;
 		}
+		/* Memory may be short where the ring has room: that passes. */
+		if (err == -ENOSPC && virtio_media_may_submit(media, pieces))
+			schedule_timeout_uninterruptible(1);
+		else
+			wait_event_timeout(media->changed,
+					   virtio_media_may_submit(media, pieces),
+					   left);
 	}
 	sg_free_table(&in);
 out_free:
