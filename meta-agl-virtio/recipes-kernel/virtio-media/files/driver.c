@@ -119,6 +119,7 @@ static void virtio_media_learn(struct virtio_media *media)
 	struct v4l2_encoder_cmd encoder = { .cmd = V4L2_ENC_CMD_START };
 	struct video_device *video = &media->video;
 	struct virtio_media_session *session;
+	int err;
 
 	session = kzalloc_obj(*session);
 	if (!session)
@@ -126,21 +127,28 @@ static void virtio_media_learn(struct virtio_media *media)
 	session->media = media;
 	if (virtio_media_open_session(media, &session->id))
 		goto out_free;
-	if (virtio_media_ioctl_once(session, VIDIOC_G_PARM, &parm) == -ENOTTY) {
+	err = virtio_media_ioctl_once(session, VIDIOC_G_PARM, &parm);
+	if (err == -ENOTTY) {
 		v4l2_disable_ioctl(video, VIDIOC_G_PARM);
 		v4l2_disable_ioctl(video, VIDIOC_S_PARM);
 		v4l2_disable_ioctl(video, VIDIOC_ENUM_FRAMEINTERVALS);
+	} else if (err) {
+		/* Who is silent or broken now would only be waited for again. */
+		goto out_close;
 	}
-	if (virtio_media_ioctl_once(session, VIDIOC_TRY_DECODER_CMD,
-				    &decoder) == -ENOTTY) {
+	err = virtio_media_ioctl_once(session, VIDIOC_TRY_DECODER_CMD, &decoder);
+	if (err == -ENOTTY) {
 		v4l2_disable_ioctl(video, VIDIOC_DECODER_CMD);
 		v4l2_disable_ioctl(video, VIDIOC_TRY_DECODER_CMD);
+	} else if (err) {
+		goto out_close;
 	}
-	if (virtio_media_ioctl_once(session, VIDIOC_TRY_ENCODER_CMD,
-				    &encoder) == -ENOTTY) {
+	err = virtio_media_ioctl_once(session, VIDIOC_TRY_ENCODER_CMD, &encoder);
+	if (err == -ENOTTY) {
 		v4l2_disable_ioctl(video, VIDIOC_ENCODER_CMD);
 		v4l2_disable_ioctl(video, VIDIOC_TRY_ENCODER_CMD);
 	}
+out_close:
 	virtio_media_close_session(media, session->id);
 out_free:
 	kfree(session);

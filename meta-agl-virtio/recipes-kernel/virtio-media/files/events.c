@@ -113,7 +113,10 @@ void virtio_media_take_events(struct virtio_media *media)
 	do {
 		virtqueue_disable_cb(vq);
 		while ((event = virtqueue_get_buf(vq, &len))) {
-			virtio_media_hear(media, event,
+			/* A device may write on while it is read: it is read once. */
+			media->heard = *event;
+			barrier();
+			virtio_media_hear(media, &media->heard,
 					  min_t(unsigned int, len, sizeof(*event)));
 			memset(event, 0, sizeof(*event));
 			/* There is room: it was just taken. */

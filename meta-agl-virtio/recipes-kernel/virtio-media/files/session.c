@@ -174,6 +174,9 @@ static __poll_t virtio_media_poll(struct file *file, poll_table *wait)
 		poll_wait(file, &session->capture->vb2.done_wq, wait);
 		if (wanted & (EPOLLIN | EPOLLRDNORM | EPOLLOUT | EPOLLWRNORM))
 			found = virtio_media_poll_codec(session);
+		/* Its events will not come either. */
+		if (READ_ONCE(session->lost))
+			found |= EPOLLERR;
 	}
 	/* Last, for an event comes before the buffer that it tells of. */
 	if (v4l2_event_pending(&session->fh))

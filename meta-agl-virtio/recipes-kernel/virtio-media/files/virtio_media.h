@@ -85,6 +85,7 @@ struct virtio_media {
 	struct v4l2_ext_control controls[32];
 	unsigned int controls_set;
 	struct virtio_media_event *events;
+	struct virtio_media_event heard; /* with event_lock: the device writes to events */
 	u32 caps;
 	bool has_dma_quirk;
 	char card[33];
