@@ -13,7 +13,7 @@
 )]
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -414,12 +414,11 @@ fn level_now(client: &mut ScmiClient) -> u32 {
     reply.word(0)
 }
 
-#[test]
-fn a_slow_sensor_of_the_host_holds_its_command_and_no_other() {
-    let directory = tempfile::tempdir().unwrap();
-    let sysfs = directory.path().join("sys");
+/// A service below a keeper or not, of the host's sensors `slow` and `fast`, and the fifo that the
+/// slow one is: it is read when somebody writes, as slow as the test wants.
+fn with_a_slow_sensor(directory: &Path, keeper: Option<PathBuf>) -> (ServiceUnderTest, PathBuf) {
+    let sysfs = directory.join("sys");
     std::fs::create_dir(&sysfs).unwrap();
-    // A fifo is read when somebody writes: as slow as the test wants.
     let slow = sysfs.join("slow");
     assert!(
         Command::new("mkfifo")
@@ -429,7 +428,7 @@ fn a_slow_sensor_of_the_host_holds_its_command_and_no_other() {
             .success()
     );
     std::fs::write(sysfs.join("fast"), "25000\n").unwrap();
-    let config = directory.path().join("ivi.toml");
+    let config = directory.join("ivi.toml");
     let text = format!(
         r#"
         [devices.soc]
@@ -446,10 +445,53 @@ fn a_slow_sensor_of_the_host_holds_its_command_and_no_other() {
         sysfs.display()
     );
     std::fs::write(&config, text).unwrap();
-    let service = launch(directory.path())
-        .args([Path::new("--config"), &config])
-        .start()
+    let launch = launch(directory).args([Path::new("--config"), &config]);
+    let launch = match keeper {
+        Some(keeper) => launch.below_keeper(keeper),
+        None => launch,
+    };
+    (launch.start().unwrap(), slow)
+}
+
+#[test]
+fn commands_that_wait_while_the_service_dies_are_no_suspects() {
+    let directory = tempfile::tempdir().unwrap();
+    let keeper = built_program("agl-virtio-keeper").unwrap();
+    let (service, slow) = with_a_slow_sensor(directory.path(), Some(keeper));
+    let mut client = client(&service);
+    let message = [header(SENSOR, 6, 7), 0, 0].map(u32::to_le_bytes).concat();
+    let held = client.prepare(&message, MESSAGE_SIZE).unwrap();
+    let chain = client.post(&held).unwrap();
+    client.guest_mut().ring_mut(COMMANDS).kick().unwrap();
+    let version = client
+        .prepare(&header(BASE, 0, 8).to_le_bytes(), MESSAGE_SIZE)
         .unwrap();
+    // More often than would make one that was worked on a suspect.
+    for round in 0..4 {
+        // Whoever answers this has taken the other one before.
+        let completion = client.repeat(&version).unwrap();
+        assert_ne!(completion.chain, chain, "round {round}: it still waits");
+        let old = service.kill_service().unwrap();
+        service
+            .wait_service_pid(Some(old), Deadline::patient())
+            .unwrap();
+    }
+    let completion = client.repeat(&version).unwrap();
+    assert_ne!(completion.chain, chain, "it still waits");
+    std::fs::write(&slow, "-7\n").unwrap();
+    let ring = client.guest_mut().ring_mut(COMMANDS);
+    let completion = ring.wait(Deadline::patient()).unwrap();
+    assert_eq!(
+        (completion.chain, completion.written),
+        (chain, 24),
+        "a reading, not a refusal"
+    );
+}
+
+#[test]
+fn a_slow_sensor_of_the_host_holds_its_command_and_no_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let (service, slow) = with_a_slow_sensor(directory.path(), None);
     let mut client = client(&service);
     let fast = client.command(SENSOR, 6, &[1, 0]).unwrap();
     assert_eq!((fast.status, fast.word(0)), (0, 25_000));

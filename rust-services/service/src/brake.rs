@@ -23,6 +23,10 @@ pub struct Brake {
     since: Option<(Instant, Duration)>,
 }
 
+/// See [`Brake::pause`].
+#[derive(Debug)]
+pub struct Pause(Duration);
+
 impl Default for Brake {
     fn default() -> Self {
         Self::at(SHARE)
@@ -34,6 +38,19 @@ impl Brake {
     #[must_use]
     pub const fn at(share: u32) -> Self {
         Self { share, since: None }
+    }
+
+    /// What the thread takes until [`Brake::resume`] is not of this guest's asking, and not counted.
+    #[must_use]
+    pub fn pause() -> Pause {
+        Pause(thread_time())
+    }
+
+    /// From now on it is counted again.
+    pub fn resume(&mut self, pause: &Pause) {
+        if let Some((_, taken)) = &mut self.since {
+            *taken = taken.saturating_add(thread_time().saturating_sub(pause.0));
+        }
     }
 
     /// Looks at what the calling thread took since the last window began, and sleeps if that was too
@@ -87,6 +104,20 @@ mod tests {
         assert_eq!(rest(ms(120), ms(120), SHARE), ms(40));
         assert_eq!(rest(ms(100), ms(50), 25), ms(100));
         assert_eq!(rest(ms(9000), ms(9000), 25), ms(400));
+    }
+
+    #[test]
+    fn what_others_ask_for_is_not_counted() {
+        let mut brake = Brake::at(1);
+        brake.look();
+        let taken = |brake: &Brake| brake.since.map(|(_, taken)| taken).unwrap();
+        let (before, pause) = (taken(&brake), Brake::pause());
+        while thread_time() < pause.0 + Duration::from_millis(20) {
+            std::hint::spin_loop();
+        }
+        brake.resume(&pause);
+        assert!(taken(&brake) >= before + Duration::from_millis(20));
+        assert!(taken(&brake) <= thread_time(), "no more than it was");
     }
 
     #[test]
