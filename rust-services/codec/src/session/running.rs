@@ -34,6 +34,8 @@ pub(crate) struct Running {
     draining: bool,
     flushes: u64,
     flushing: bool,
+    /// Nothing has been sent behind the last flush.
+    flushed_all: bool,
     failed: bool,
     /// Held while the owner lives.
     _place: Arc<()>,
@@ -88,6 +90,7 @@ impl Running {
             draining: false,
             flushes: 0,
             flushing: false,
+            flushed_all: false,
             failed: false,
             _place: place,
         })
@@ -108,16 +111,24 @@ impl Running {
             }
             state.waiting = state.waiting.saturating_add(1);
         }
+        self.flushed_all = false;
         self.send(Command::Push(buffer));
     }
 
     pub(crate) fn drain(&mut self) {
         self.draining = true;
+        self.flushed_all = false;
         self.shared.lock().moved = Instant::now();
         self.send(Command::Drain);
     }
 
     pub(crate) fn flush(&mut self) {
+        if self.flushing && self.flushed_all {
+            // The one that is under way forgets all that there is: a guest that seeks without end
+            // makes no queue of them.
+            return;
+        }
+        self.flushed_all = true;
         self.flushes = self.flushes.saturating_add(1);
         self.flushing = true;
         self.draining = false;
@@ -127,7 +138,11 @@ impl Running {
     }
 
     pub(crate) fn adjust(&mut self, settings: EncoderSettings) {
-        self.send(Command::Adjust(settings));
+        // Only the newest counts: one word to the thread, however often they change.
+        let waiting = self.shared.lock().settings.replace(settings);
+        if waiting.is_none() {
+            self.send(Command::Adjust);
+        }
     }
 
     fn send(&self, command: Command) {
@@ -248,6 +263,78 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        // What stands before the last command is not done any more.
+        self.shared.lock().closed = true;
         self.send(Command::Close);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "in a test, a panic is the verdict")]
+mod tests {
+    use std::sync::mpsc::Receiver;
+
+    use super::*;
+
+    /// An owner whose thread does nothing.
+    fn alone() -> (Running, Receiver<Command>) {
+        let (commands, inbox) = channel();
+        let running = Running {
+            codec: Codec::H264,
+            shared: Shared::new(Arc::new(|| {})),
+            commands,
+            sink: Arc::new(OnceLock::new()),
+            patience: Duration::from_secs(60),
+            stash: VecDeque::new(),
+            size: None,
+            draining: false,
+            flushes: 0,
+            flushing: false,
+            flushed_all: false,
+            failed: false,
+            _place: Arc::new(()),
+        };
+        (running, inbox)
+    }
+
+    #[test]
+    fn flushes_and_settings_without_end_are_one_command_each() {
+        let (mut running, inbox) = alone();
+        for bitrate in 1..1000 {
+            running.flush();
+            running.adjust(EncoderSettings {
+                bitrate,
+                ..EncoderSettings::default()
+            });
+        }
+        let sent: Vec<Command> = inbox.try_iter().collect();
+        assert!(matches!(sent[..], [Command::Flush, Command::Adjust]));
+        let newest = running.shared.lock().settings.take().unwrap();
+        assert_eq!(newest.bitrate, 999);
+        running.adjust(newest);
+        assert_eq!(inbox.try_iter().count(), 1, "the last one was taken");
+        // What is sent behind a flush has one of its own.
+        running.drain();
+        running.flush();
+        running.shared.lock().flushed = 1;
+        assert!(running.poll().is_none(), "the second one is under way");
+        running.shared.lock().flushed = 2;
+        assert!(matches!(running.poll(), Some(Raw::Flushed)));
+        running.flush();
+        let sent: Vec<Command> = inbox.try_iter().collect();
+        assert!(matches!(
+            sent[..],
+            [Command::Drain, Command::Flush, Command::Flush]
+        ));
+    }
+
+    #[test]
+    fn whoever_is_closed_does_nothing_that_stands_before() {
+        let (mut running, inbox) = alone();
+        let shared = running.shared.clone();
+        running.flush();
+        drop(running);
+        assert!(shared.lock().closed);
+        assert!(matches!(inbox.try_iter().last(), Some(Command::Close)));
     }
 }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::CodecError;
 use crate::layout::Size;
 use crate::ledger::{Ledger, Unit, number_on};
+use crate::settings::EncoderSettings;
 
 /// What has gone through a session.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -42,6 +43,10 @@ pub(crate) struct State {
     pub(crate) drained: bool,
     pub(crate) flushed: u64,
     pub(crate) failed: Option<CodecError>,
+    /// Settings that an encoder is still to be given.
+    pub(crate) settings: Option<EncoderSettings>,
+    /// The owner is gone.
+    pub(crate) closed: bool,
     /// Whether it is a decoder's.
     pub(crate) decodes: bool,
     /// Units that went in and did not come out yet: their numbers, and when they went in.
@@ -115,6 +120,8 @@ impl Shared {
             drained: false,
             flushed: 0,
             failed: None,
+            settings: None,
+            closed: false,
             decodes: true,
             inside: BTreeMap::new(),
             moved: Instant::now(),

@@ -17,14 +17,14 @@ use super::Shared;
 use super::pipeline::{Pipeline, Plan};
 use super::shared::State;
 use crate::error::CodecError;
-use crate::settings::EncoderSettings;
 
 /// What a session's thread is to do, or is to know.
 pub(super) enum Command {
     Push(gst::Buffer),
     Drain,
     Flush,
-    Adjust(EncoderSettings),
+    /// The state has new settings.
+    Adjust,
     /// The end of the stream has come out, in this life of the pipeline.
     Ended(u64),
     /// An element has given up; or has only found nothing in the stream.
@@ -73,9 +73,12 @@ impl Thread {
             let Some(command) = next.or_else(|| inbox.recv().ok()) else {
                 return;
             };
+            if self.shared.lock().closed {
+                return;
+            }
             match command {
                 Command::Close => return,
-                Command::Push(_) | Command::Drain | Command::Adjust(_) if draining => {
+                Command::Push(_) | Command::Drain | Command::Adjust if draining => {
                     held.push_back(command);
                 }
                 Command::Push(buffer) => {
@@ -83,7 +86,7 @@ impl Thread {
                     // The only failure is a pipeline that has failed or ends, and says so itself.
                     let _ = pipeline.source.push_buffer(buffer);
                 }
-                Command::Adjust(settings) => settings.apply(&pipeline.element),
+                Command::Adjust => self.adjust(pipeline),
                 Command::Drain if pipeline.touched => {
                     draining = true;
                     let _ = pipeline.source.end_of_stream();
@@ -105,6 +108,8 @@ impl Thread {
                 Command::Flush => {
                     draining = false;
                     held.clear();
+                    // The word of them may have been held.
+                    self.adjust(pipeline);
                     self.renew(pipeline, |state| {
                         // Nobody takes pictures meanwhile.
                         state.ledger.flush();
@@ -112,6 +117,13 @@ impl Thread {
                     });
                 }
             }
+        }
+    }
+
+    fn adjust(&self, pipeline: &Pipeline) {
+        let settings = self.shared.lock().settings.take();
+        if let Some(settings) = settings {
+            settings.apply(&pipeline.element);
         }
     }
 
