@@ -147,7 +147,9 @@ fn start_queue(
             shared.turns.fetch_add(1, Ordering::Relaxed);
             if misbehave {
                 let opened = std::fs::File::open("/etc/passwd");
-                log::error!("the sandbox let us open a file: {opened:?}");
+                log::error!("a file is opened: {opened:?}");
+                let socket = std::os::unix::net::UnixDatagram::unbound();
+                log::error!("the sandbox let us have a socket: {socket:?}");
             }
             drop(turn);
             let _ = stop.wait(None);

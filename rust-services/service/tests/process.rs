@@ -86,10 +86,10 @@ fn the_sandbox_is_applied_to_the_process_and_to_each_thread() {
         "{realtime}"
     );
     support::until("the narrowing of the queue thread", || {
-        // Two of the process, one of the session that started it, one of its own.
-        (daemon.thread_field("queue", "Seccomp_filters") == "4").then_some(())
+        // Two of the process, two of the session that started it, two of its own.
+        (daemon.thread_field("queue", "Seccomp_filters") == "6").then_some(())
     });
-    assert_eq!(daemon.thread_field("session", "Seccomp_filters"), "3");
+    assert_eq!(daemon.thread_field("session", "Seccomp_filters"), "4");
     assert_eq!(daemon.thread_field("queue", "CapEff"), "0000000000000000");
     assert_eq!(daemon.thread_field("queue", "CapPrm"), "0000000000000000");
     let limits = fs::read_to_string(format!("/proc/{}/limits", daemon.id())).unwrap();
@@ -107,13 +107,15 @@ fn the_sandbox_is_applied_to_the_process_and_to_each_thread() {
 }
 
 #[test]
-fn a_queue_thread_that_opens_a_file_is_ended_by_the_kernel() {
+fn a_queue_thread_is_refused_a_file_and_ended_by_the_kernel_for_a_socket() {
     let folder = tempfile::tempdir().unwrap();
     let (_, text) = socket_argument(&folder);
     let mut daemon = Daemon::start(&["--socket", &text, "--bus", "none", "--misbehave"]);
     // SIGSYS
     assert_eq!(daemon.wait().signal(), Some(31));
-    assert!(!daemon.said().contains("let us open"));
+    let said = daemon.said();
+    assert!(said.contains("a file is opened: Err"), "{said}");
+    assert!(!said.contains("let us have"), "{said}");
 }
 
 #[test]
@@ -130,7 +132,8 @@ fn without_a_sandbox_nothing_is_given_up_and_that_is_said() {
     ];
     let mut daemon = Daemon::start(&arguments);
     daemon.says("without a sandbox");
-    daemon.says("let us open a file: Ok");
+    daemon.says("a file is opened: Ok");
+    daemon.says("let us have a socket: Ok");
     echoes(&path);
     let own = fs::read_to_string("/proc/self/status").unwrap();
     let own_seccomp = own.lines().find_map(|line| line.strip_prefix("Seccomp:"));

@@ -29,6 +29,10 @@ pub(super) struct Filters {
     base_count: usize,
     /// Says ENOSYS to clone3, whose flags cannot be looked at, so that the C library uses clone.
     no_clone3: BpfProgram,
+    /// Says EACCES to openat in threads where another call that is not allowed ends the process:
+    /// the C library opens files by itself. Its allocator looks at /proc/sys/vm/overcommit_memory
+    /// when it first gives back much memory, and a guest decides when that is.
+    no_openat: BpfProgram,
     roles: BTreeMap<Role, BpfProgram>,
 }
 
@@ -37,8 +41,12 @@ impl Filters {
         let mut union = Rules::new();
         let mut roles = BTreeMap::new();
         for role in policy.roles() {
-            let rules = rules_of(role, policy)?;
+            let mut rules = rules_of(role, policy)?;
             merge(&mut union, &rules);
+            if is_strict(role) {
+                // Passed on to `no_openat`.
+                rules.insert(libc::SYS_openat, Vec::new());
+            }
             roles.insert(role, program(rules, otherwise(role))?);
         }
         if !policy.remove_files.is_empty() {
@@ -49,12 +57,11 @@ impl Filters {
         let base_count = union.len();
         let refused = SeccompAction::Errno(errno(libc::EPERM));
         let absent = SeccompAction::Errno(errno(libc::ENOSYS));
-        let clone3 = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
         Ok(Self {
             base: program(union, refused)?,
             base_count,
-            no_clone3: SeccompFilter::new(clone3, SeccompAction::Allow, absent, processor()?)?
-                .try_into()?,
+            no_clone3: without(libc::SYS_clone3, absent)?,
+            no_openat: without(libc::SYS_openat, SeccompAction::Errno(errno(libc::EACCES)))?,
             roles,
         })
     }
@@ -68,7 +75,12 @@ impl Filters {
     /// Restricts the calling thread to what its role needs.
     pub(super) fn apply(&self, role: Role) -> Result<(), FilterError> {
         match self.roles.get(&role) {
-            Some(program) => Ok(seccompiler::apply_filter(program)?),
+            Some(program) => {
+                if is_strict(role) {
+                    seccompiler::apply_filter(&self.no_openat)?;
+                }
+                Ok(seccompiler::apply_filter(program)?)
+            }
             // A backend thread in a service that said it has none: the base applies.
             None => Ok(()),
         }
@@ -79,14 +91,27 @@ impl Filters {
     }
 }
 
+/// Whether a call outside of the list ends the process.
+const fn is_strict(role: Role) -> bool {
+    match role {
+        Role::Queue | Role::Session => true,
+        Role::Bus | Role::Backend | Role::Worker | Role::Nursery => false,
+    }
+}
+
 /// What a call outside of the list does.
 fn otherwise(role: Role) -> SeccompAction {
-    match role {
-        Role::Queue | Role::Session => SeccompAction::KillProcess,
-        Role::Bus | Role::Backend | Role::Worker | Role::Nursery => {
-            SeccompAction::Errno(errno(libc::EPERM))
-        }
+    if is_strict(role) {
+        SeccompAction::KillProcess
+    } else {
+        SeccompAction::Errno(errno(libc::EPERM))
     }
+}
+
+/// A program that answers one system call so, and allows all others.
+fn without(number: i64, answer: SeccompAction) -> Result<BpfProgram, FilterError> {
+    let rules = Rules::from([(number, Vec::new())]);
+    Ok(SeccompFilter::new(rules, SeccompAction::Allow, answer, processor()?)?.try_into()?)
 }
 
 fn errno(number: libc::c_int) -> u32 {
