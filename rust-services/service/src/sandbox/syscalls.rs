@@ -41,10 +41,11 @@ pub(super) fn of(role: Role) -> impl Iterator<Item = &'static Allowed> {
             STARTING_THREADS,
             SESSION,
             BUS,
+            LIBRARIES,
             BACKEND,
         ],
-        Role::Worker => &[EVERY_THREAD, WAITING, WORKER],
-        Role::Nursery => &[EVERY_THREAD, WAITING, WORKER, NURSERY],
+        Role::Worker => &[EVERY_THREAD, WAITING, LIBRARIES, WORKER],
+        Role::Nursery => &[EVERY_THREAD, WAITING, LIBRARIES, WORKER, NURSERY],
     };
     parts.iter().copied().flatten()
 }
@@ -216,49 +217,29 @@ pub(super) const REMOVING: [i64; 2] = [libc::SYS_unlink, libc::SYS_unlinkat];
 #[cfg(not(target_arch = "x86_64"))]
 pub(super) const REMOVING: [i64; 1] = [libc::SYS_unlinkat];
 
-/// What media libraries do: open devices and files, load plugins, talk to servers.
-const BACKEND: &[Allowed] = &[
+/// What media libraries do wherever they are: load plugins, run code of their own, open devices.
+const LIBRARIES: &[Allowed] = &[
     always(libc::SYS_mmap),
     always(libc::SYS_mprotect),
     always(libc::SYS_ioctl),
-    always(libc::SYS_socket),
     always(libc::SYS_openat),
     always(libc::SYS_openat2),
     always(libc::SYS_faccessat),
     always(libc::SYS_faccessat2),
     always(libc::SYS_statfs),
     always(libc::SYS_fstatfs),
-    always(libc::SYS_unlinkat),
-    always(libc::SYS_mkdirat),
-    always(libc::SYS_renameat2),
-    always(libc::SYS_fsync),
-    always(libc::SYS_fdatasync),
     always(libc::SYS_fadvise64),
-    always(libc::SYS_flock),
-    always(libc::SYS_copy_file_range),
-    always(libc::SYS_sendmmsg),
-    always(libc::SYS_recvmmsg),
     always(libc::SYS_pselect6),
-    always(libc::SYS_inotify_init1),
-    always(libc::SYS_inotify_add_watch),
-    always(libc::SYS_inotify_rm_watch),
-    always(libc::SYS_signalfd4),
     always(libc::SYS_msync),
     always(libc::SYS_mincore),
     always(libc::SYS_get_mempolicy),
     always(libc::SYS_sched_setaffinity),
-    always(libc::SYS_sched_setattr),
     always(libc::SYS_sched_getattr),
     always(libc::SYS_getpriority),
-    always(libc::SYS_setpriority),
     always(libc::SYS_getrusage),
     always(libc::SYS_times),
     always(libc::SYS_sysinfo),
     always(libc::SYS_getppid),
-    always(libc::SYS_getpgid),
-    always(libc::SYS_getresuid),
-    always(libc::SYS_getresgid),
-    always(libc::SYS_umask),
     #[cfg(target_arch = "x86_64")]
     always(libc::SYS_open),
     #[cfg(target_arch = "x86_64")]
@@ -270,12 +251,6 @@ const BACKEND: &[Allowed] = &[
     #[cfg(target_arch = "x86_64")]
     always(libc::SYS_readlink),
     #[cfg(target_arch = "x86_64")]
-    always(libc::SYS_unlink),
-    #[cfg(target_arch = "x86_64")]
-    always(libc::SYS_mkdir),
-    #[cfg(target_arch = "x86_64")]
-    always(libc::SYS_rename),
-    #[cfg(target_arch = "x86_64")]
     always(libc::SYS_select),
     #[cfg(target_arch = "x86_64")]
     always(libc::SYS_pipe),
@@ -285,7 +260,37 @@ const BACKEND: &[Allowed] = &[
     always(libc::SYS_time),
 ];
 
-/// What codecs do: threads, memory, devices and plugins, and messages by a socket that is there already.
+/// What they do beside in a back end: write files, and talk to servers.
+const BACKEND: &[Allowed] = &[
+    always(libc::SYS_socket),
+    always(libc::SYS_unlinkat),
+    always(libc::SYS_mkdirat),
+    always(libc::SYS_renameat2),
+    always(libc::SYS_fsync),
+    always(libc::SYS_fdatasync),
+    always(libc::SYS_flock),
+    always(libc::SYS_copy_file_range),
+    always(libc::SYS_sendmmsg),
+    always(libc::SYS_recvmmsg),
+    always(libc::SYS_inotify_init1),
+    always(libc::SYS_inotify_add_watch),
+    always(libc::SYS_inotify_rm_watch),
+    always(libc::SYS_signalfd4),
+    always(libc::SYS_sched_setattr),
+    always(libc::SYS_setpriority),
+    always(libc::SYS_getpgid),
+    always(libc::SYS_getresuid),
+    always(libc::SYS_getresgid),
+    always(libc::SYS_umask),
+    #[cfg(target_arch = "x86_64")]
+    always(libc::SYS_unlink),
+    #[cfg(target_arch = "x86_64")]
+    always(libc::SYS_mkdir),
+    #[cfg(target_arch = "x86_64")]
+    always(libc::SYS_rename),
+];
+
+/// What codecs do beside: threads, memory, and messages by a socket that is there already.
 const WORKER: &[Allowed] = &[
     only(libc::SYS_clone, When::Thread),
     always(libc::SYS_clone3),
@@ -294,11 +299,6 @@ const WORKER: &[Allowed] = &[
     always(libc::SYS_capget),
     always(libc::SYS_capset),
     always(libc::SYS_prlimit64),
-    always(libc::SYS_mmap),
-    always(libc::SYS_mprotect),
-    always(libc::SYS_msync),
-    always(libc::SYS_mincore),
-    always(libc::SYS_ioctl),
     always(libc::SYS_recvmsg),
     always(libc::SYS_recvfrom),
     always(libc::SYS_sendmsg),
@@ -311,55 +311,21 @@ const WORKER: &[Allowed] = &[
     always(libc::SYS_memfd_create),
     always(libc::SYS_ftruncate),
     always(libc::SYS_fallocate),
-    always(libc::SYS_openat),
-    always(libc::SYS_openat2),
     always(libc::SYS_fstat),
     always(libc::SYS_statx),
     always(libc::SYS_newfstatat),
-    always(libc::SYS_statfs),
-    always(libc::SYS_fstatfs),
-    always(libc::SYS_faccessat),
-    always(libc::SYS_faccessat2),
     always(libc::SYS_readlinkat),
     always(libc::SYS_getdents64),
     always(libc::SYS_getcwd),
-    always(libc::SYS_fadvise64),
-    always(libc::SYS_pselect6),
-    always(libc::SYS_get_mempolicy),
-    always(libc::SYS_sched_setaffinity),
     always(libc::SYS_sched_getscheduler),
     always(libc::SYS_sched_getparam),
-    always(libc::SYS_sched_getattr),
     always(libc::SYS_sched_get_priority_max),
     always(libc::SYS_sched_get_priority_min),
-    always(libc::SYS_getpriority),
-    always(libc::SYS_getrusage),
-    always(libc::SYS_times),
-    always(libc::SYS_sysinfo),
     always(libc::SYS_uname),
-    always(libc::SYS_getppid),
     always(libc::SYS_getuid),
     always(libc::SYS_geteuid),
     always(libc::SYS_getgid),
     always(libc::SYS_getegid),
-    #[cfg(target_arch = "x86_64")]
-    always(libc::SYS_open),
-    #[cfg(target_arch = "x86_64")]
-    always(libc::SYS_stat),
-    #[cfg(target_arch = "x86_64")]
-    always(libc::SYS_lstat),
-    #[cfg(target_arch = "x86_64")]
-    always(libc::SYS_access),
-    #[cfg(target_arch = "x86_64")]
-    always(libc::SYS_readlink),
-    #[cfg(target_arch = "x86_64")]
-    always(libc::SYS_select),
-    #[cfg(target_arch = "x86_64")]
-    always(libc::SYS_pipe),
-    #[cfg(target_arch = "x86_64")]
-    always(libc::SYS_dup2),
-    #[cfg(target_arch = "x86_64")]
-    always(libc::SYS_time),
 ];
 
 /// What starts a process, what ends it, and what a program does before its first line.
