@@ -128,8 +128,15 @@ const NUMBERS: [(&str, usize); 5] = [
     ("XRUNS", 5),
     ("LATENCY", 8),
 ];
+
 /// All of these together.
-const RIGHT: usize = 55;
+fn right() -> usize {
+    let numbers = NUMBERS.into_iter().map(|(_, width)| width);
+    [TYPE, STATE]
+        .into_iter()
+        .chain(numbers)
+        .fold(0, |sum, width| sum.saturating_add(width).saturating_add(1))
+}
 
 /// How wide the names' column is: as the longest name, as far as there is room.
 pub(crate) fn name_width(look: &Look, width: usize) -> usize {
@@ -137,7 +144,7 @@ pub(crate) fn name_width(look: &Look, width: usize) -> usize {
     let devices = look.guests.iter().flat_map(|guest| &guest.devices);
     let devices = devices.map(|device| device.name.chars().count().saturating_add(2));
     let longest = guests.chain(devices).max().unwrap_or(0);
-    longest.max(16).min(width.saturating_sub(RIGHT)).max(8)
+    longest.max(16).min(width.saturating_sub(right())).max(8)
 }
 
 /// The columns' heading.
