@@ -2,12 +2,13 @@
 
 //! From the OUTPUT queue into the codec.
 
-use agl_virtio_codec::EncoderSettings;
 use agl_virtio_codec::coder::{InputNote, Job};
 
 use super::Way;
+use super::controls::settings;
 use super::formats::Chosen;
 use super::stream::{Drain, Origin, Stream, Workshop};
+use crate::controls::Controls;
 use crate::function::Context;
 use crate::queue::{Filled, Queued};
 use crate::statistics::Work;
@@ -18,7 +19,7 @@ impl Stream {
     pub(super) fn put_in(
         &mut self,
         chosen: &Chosen,
-        settings: EncoderSettings,
+        controls: &Controls,
         shop: &mut Workshop<'_>,
         context: &mut Context<'_>,
     ) -> Result<bool, String> {
@@ -49,7 +50,7 @@ impl Stream {
             return Ok(false);
         }
         if self.coder.is_none() {
-            self.open(chosen, settings, shop)?;
+            self.open(chosen, controls, shop)?;
         }
         if !self.coder.as_ref().is_some_and(|coder| coder.room()) {
             return Ok(false);
@@ -67,12 +68,15 @@ impl Stream {
     fn open(
         &mut self,
         chosen: &Chosen,
-        settings: EncoderSettings,
+        controls: &Controls,
         shop: &mut Workshop<'_>,
     ) -> Result<(), String> {
         let job = match self.way {
             Way::Decode => Job::Decode(chosen.codec),
-            Way::Encode => Job::Encode(chosen.codec, chosen.layout, chosen.visible, settings),
+            Way::Encode => {
+                let settings = settings(controls, chosen);
+                Job::Encode(chosen.codec, chosen.layout, chosen.visible, settings)
+            }
         };
         let rate = self.rate(chosen);
         if !self.reckon(chosen.visible, rate, shop) {

@@ -76,8 +76,8 @@ impl CodecSession {
         shop: &mut Workshop<'_>,
         context: &mut Context<'_>,
     ) -> Result<(), String> {
-        let settings = controls::settings(&self.controls, &self.chosen);
-        self.stream.turn(&mut self.chosen, settings, shop, context)
+        self.stream
+            .turn(&mut self.chosen, &self.controls, shop, context)
     }
 
     pub(super) fn run(

@@ -16,6 +16,7 @@ use rustix::io::Errno;
 
 use super::formats::{Chosen, USUAL_RATE};
 use super::{Offer, Way};
+use crate::controls::Controls;
 use crate::function::Context;
 use crate::outbox::{Outbox, Session};
 use crate::queue::{Filled, Queue};
@@ -144,13 +145,13 @@ impl Stream {
     pub(super) fn turn(
         &mut self,
         chosen: &mut Chosen,
-        settings: agl_virtio_codec::EncoderSettings,
+        controls: &Controls,
         shop: &mut Workshop<'_>,
         context: &mut Context<'_>,
     ) -> Result<(), String> {
         // What came out may make room for what goes in, and the other way round.
         while self.take_out(chosen, shop, context)?
-            | self.put_in(chosen, settings, shop, context)?
+            | self.put_in(chosen, controls, shop, context)?
         {}
         Ok(())
     }
