@@ -13,7 +13,7 @@ use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 use support::{GUEST, Scene};
 
-const SERVICE: &str = "org.automotivelinux.Virtio1.ivi.card";
+const SERVICE: &str = "org.automotivelinux.Virtio1.Device.ivi.card";
 const GUEST_FILE: &str = "[guest]\nvmm = \"xen\"\nboot = { firmware = \"/dev/null\" }\n\
     attach.card.manual = true\n[devices.card]\ntype = \"snd\"\n";
 

@@ -33,7 +33,7 @@ const SHIPPED: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/../../meta-agl-virtio/recipes-virt/agl-virtio/files/org.automotivelinux.Virtio1.conf"
 );
-const NAME: &str = "org.automotivelinux.Virtio1.ivi.soc";
+const NAME: &str = "org.automotivelinux.Virtio1.Device.ivi.soc";
 const PATH: &str = "/org/automotivelinux/Virtio1/guests/ivi/soc";
 const SCMI: &str = "org.automotivelinux.Virtio1.Scmi";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";

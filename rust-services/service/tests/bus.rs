@@ -25,6 +25,8 @@ use zbus::zvariant::{OwnedValue, Value};
 /// Somebody who is neither root nor the user that runs the tests.
 const NOBODY: u32 = 65_534;
 
+const OTHER: &str = "org.automotivelinux.Virtio1.Device.guest.other";
+
 struct Scene {
     folder: tempfile::TempDir,
     bus: PrivateBus,
@@ -387,5 +389,38 @@ fn the_name_comes_to_a_second_service_when_the_first_one_ends() {
             }
             (volume(&connection).await == 3).then_some(())
         })
+    });
+}
+
+#[test]
+fn every_device_waits_for_the_name_that_policies_speak_of() {
+    let scene = scene();
+    let socket = scene.folder.path().join("other.sock");
+    let address = scene.bus.address();
+    let arguments = [
+        "--socket",
+        socket.to_str().unwrap(),
+        "--bus",
+        &address,
+        "--device",
+        "other",
+    ];
+    let mut other = Daemon::start(&arguments);
+    other.says("is on D-Bus as");
+    scene.runtime.block_on(async {
+        let connection = scene.bus.connect().await;
+        let bus = zbus::fdo::DBusProxy::new(&connection).await.unwrap();
+        let mut waiting = bus
+            .list_queued_owners(DEVICE.try_into().unwrap())
+            .await
+            .unwrap();
+        let mut devices = Vec::new();
+        for name in [NAME, OTHER] {
+            let owner = bus.get_name_owner(name.try_into().unwrap()).await.unwrap();
+            devices.push(owner);
+        }
+        waiting.sort();
+        devices.sort();
+        assert_eq!(waiting, devices);
     });
 }

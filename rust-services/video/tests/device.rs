@@ -508,7 +508,7 @@ fn busctl(bus: &str, words: &[&str]) -> String {
 
 #[test]
 fn streams_are_shown_on_the_bus_and_can_be_ended_there() {
-    let name = "org.automotivelinux.Virtio1.guest.decoder";
+    let name = "org.automotivelinux.Virtio1.Device.guest.decoder";
     let device = "/org/automotivelinux/Virtio1/guests/guest/decoder";
     let session = format!("{device}/sessions/5");
     let directory = tempfile::tempdir().unwrap();

@@ -37,7 +37,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 const LIBVPX8: &str = "vp8enc deadline=1 cpu-used=8 keyframe-max-dist=12";
 const LIBVPX9: &str = "vp9enc deadline=1 cpu-used=8 keyframe-max-dist=12 lag-in-frames=0";
-const NAME: &str = "org.automotivelinux.Virtio1.guest.decoder";
+const NAME: &str = "org.automotivelinux.Virtio1.Device.guest.decoder";
 const DEVICE: &str = "/org/automotivelinux/Virtio1/guests/guest/decoder";
 const INTERFACE: &str = "org.automotivelinux.Virtio1.Video";
 /// Streams at once.

@@ -13,7 +13,7 @@ from .guest import Guest
 from .service import Service
 from .setup import pieces
 
-NAME = "org.automotivelinux.Virtio1.guest.scmi"
+NAME = "org.automotivelinux.Virtio1.Device.guest.scmi"
 PATH = "/org/automotivelinux/Virtio1/guests/guest/scmi"
 INTERFACE = "org.automotivelinux.Virtio1.Scmi"
 

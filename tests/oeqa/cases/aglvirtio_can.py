@@ -10,7 +10,7 @@ type = "can"
 [[devices.body.buses]]
 programs = "/run/agl-virtio/oeqa-body.sock"
 """
-NAME = "org.automotivelinux.Virtio1.oeqa.body"
+NAME = "org.automotivelinux.Virtio1.Device.oeqa.body"
 # The unit is ready when a VMM may connect; the rest of the service may come later.
 ON_THE_BUS = f"for i in $(seq 300); do busctl status {NAME} >/dev/null 2>&1 && exit 0; sleep 0.1; done; exit 1"
 

@@ -40,7 +40,7 @@ class AglVirtioServicesTest(OERuntimeTestCase):
         """The bus's policy lets only the services' users have their names."""
         request = (
             "busctl call org.freedesktop.DBus /org/freedesktop/DBus org.freedesktop.DBus "
-            "RequestName su org.automotivelinux.Virtio1.stranger.cabin 0"
+            "RequestName su org.automotivelinux.Virtio1.Device.stranger.cabin 0"
         )
         status, output = self.target.run(f"su -s /bin/sh nobody -c '{request}' 2>&1")
         self.assertNotEqual(status, 0, output)

@@ -12,7 +12,7 @@ GUEST = "oeqaguest"
 UNIT = f"agl-virtio-snd@{GUEST}.service"
 CONFIGURATION = f"/etc/agl-virtio/{GUEST}.toml"
 SOCKET = f"/run/agl-virtio/{GUEST}-snd.sock"
-BUS_NAME = f"org.automotivelinux.Virtio1.{GUEST}.cabin"
+BUS_NAME = f"org.automotivelinux.Virtio1.Device.{GUEST}.cabin"
 OBJECT = f"/org/automotivelinux/Virtio1/guests/{GUEST}/cabin"
 DEVICE = "org.automotivelinux.Virtio1.Device"
 

@@ -9,7 +9,7 @@ CONFIG = """[devices.decoder]
 type = "video"
 function = "decoder"
 """
-NAME = "org.automotivelinux.Virtio1.oeqa.decoder"
+NAME = "org.automotivelinux.Virtio1.Device.oeqa.decoder"
 # The unit is ready when a VMM may connect; the rest of the service may come later.
 ON_THE_BUS = f"for i in $(seq 300); do busctl status {NAME} >/dev/null 2>&1 && exit 0; sleep 0.1; done; exit 1"
 

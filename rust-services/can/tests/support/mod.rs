@@ -66,7 +66,7 @@ pub fn call(bus: &str, method: &str, words: &[&str]) -> String {
     loop {
         let done = Command::new("busctl")
             .arg(format!("--address={bus}"))
-            .args(["call", "org.automotivelinux.Virtio1.guest.can"])
+            .args(["call", "org.automotivelinux.Virtio1.Device.guest.can"])
             .arg("/org/automotivelinux/Virtio1/guests/guest/can")
             .args(["org.automotivelinux.Virtio1.Can", method])
             .arg(types.concat())

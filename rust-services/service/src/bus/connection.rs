@@ -161,6 +161,12 @@ async fn serve(
     // there may be somebody who listens.
     drop(registry.take_changes());
     while signals.try_recv().is_ok() {}
+    // Whoever has the shared name, all that wait for it may be spoken to.
+    if let Some(shared) = place.shared_name() {
+        connection
+            .request_name_with_flags(shared, BitFlags::empty())
+            .await?;
+    }
     // The name comes last: who sees it finds all objects. Without flags nobody can take it, and
     // we wait for it where somebody has it.
     let name = place.bus_name();

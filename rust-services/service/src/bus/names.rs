@@ -6,9 +6,14 @@ use zbus::zvariant::{Error, ObjectPath, OwnedObjectPath};
 /// Where the ObjectManager is.
 pub const ROOT: &str = "/org/automotivelinux/Virtio1";
 
-/// The prefix of the names of services. The prefix itself, without a dot at the end, is the
-/// manager's name.
-const NAME: &str = "org.automotivelinux.Virtio1";
+/// The manager's name.
+const MANAGER: &str = "org.automotivelinux.Virtio1";
+
+/// What the names of all device services begin with, and a name for which every one of them waits.
+/// A policy lets somebody own names by this prefix, which is not one of the manager's name, and lets
+/// people speak to whoever waits for the name: so a policy need not list devices, and needs no rule
+/// that dbus-broker does not know.
+const DEVICES: &str = "org.automotivelinux.Virtio1.Device";
 
 /// Who somebody on the bus is, and so its name there and the path of its objects.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,15 +59,24 @@ impl Place {
         }
     }
 
-    /// The name on the bus: `org.automotivelinux.Virtio1.GUEST.DEVICE`, or for the manager
+    /// The name on the bus: `org.automotivelinux.Virtio1.Device.GUEST.DEVICE`, or for the manager
     /// `org.automotivelinux.Virtio1`.
     #[must_use]
     pub fn bus_name(&self) -> String {
         match &self.0 {
-            Whose::Manager => NAME.to_owned(),
+            Whose::Manager => MANAGER.to_owned(),
             Whose::Device { guest, device } => {
-                format!("{NAME}.{}.{}", label(guest), label(device))
+                format!("{DEVICES}.{}.{}", label(guest), label(device))
             }
+        }
+    }
+
+    /// The name that it shares with its like: [`DEVICES`] for a device, none for the manager.
+    #[must_use]
+    pub const fn shared_name(&self) -> Option<&'static str> {
+        match &self.0 {
+            Whose::Manager => None,
+            Whose::Device { .. } => Some(DEVICES),
         }
     }
 

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 /// Generous: no test fails because a machine is slow.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-pub const NAME: &str = "org.automotivelinux.Virtio1.guest.idle";
+pub const NAME: &str = "org.automotivelinux.Virtio1.Device.guest.idle";
 pub const PATH: &str = "/org/automotivelinux/Virtio1/guests/guest/idle";
 pub const KNOB_PATH: &str = "/org/automotivelinux/Virtio1/guests/guest/idle/knob";
 pub const DEVICE: &str = "org.automotivelinux.Virtio1.Device";

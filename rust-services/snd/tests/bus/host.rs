@@ -37,7 +37,7 @@ impl Host {
             .enable_all()
             .build()
             .unwrap();
-        let name = format!("org.automotivelinux.Virtio1.{guest}.{device}");
+        let name = format!("org.automotivelinux.Virtio1.Device.{guest}.{device}");
         let (connection, changes) = runtime.block_on(async {
             let address = bus.address();
             let builder = zbus::connection::Builder::address(address.as_str()).unwrap();

@@ -51,7 +51,7 @@ fn properties(server: &PipeWire, stream: usize, method: &str, arguments: &[&str]
             .arg(format!("--bus={}", server.bus()))
             .args([
                 "--print-reply=literal",
-                "--dest=org.automotivelinux.Virtio1.ivi.cabin",
+                "--dest=org.automotivelinux.Virtio1.Device.ivi.cabin",
             ])
             .arg(format!("{path}/{stream}"))
             .arg(format!("org.freedesktop.DBus.Properties.{method}"))
