@@ -197,6 +197,7 @@ impl Config {
             patience: self.patience(),
             memory: u64::from(self.session_memory) << 20,
             pixels: self.limits().most.even().pixels(),
+            sessions: self.max_sessions,
             sandbox,
             log: log.to_string(),
         }

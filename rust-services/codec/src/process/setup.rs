@@ -34,6 +34,8 @@ pub struct Setup {
     pub memory: u64,
     /// Pixels of a picture, at most.
     pub pixels: u64,
+    /// Sessions at once: so many workers, and two beside, are there at most.
+    pub sessions: u32,
     /// Whether workers are confined; else it is for a developer.
     pub sandbox: bool,
     /// How much they say.
