@@ -11,6 +11,7 @@ pub mod bus;
 pub mod cli;
 pub mod config;
 mod exit;
+pub mod fair;
 mod health;
 pub mod inherited_fd;
 pub mod listener;
