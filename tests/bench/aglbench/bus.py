@@ -93,7 +93,7 @@ class DeviceProxy:
 
     def __init__(self, bus: Bus, guest: str, device: str):
         self.bus = bus
-        self.name = f"{PREFIX}.{guest}.{device}"
+        self.name = f"{PREFIX}.Device.{guest}.{device}"
         self.path = f"/{PREFIX.replace('.', '/')}/guests/{guest}/{device}"
 
     def pid(self) -> Process:
