@@ -98,7 +98,7 @@ SUMMARY:${PN}-common = "What all VIRTIO device services share: supervision, D-Bu
 SUMMARY:${PN}-ctl = "Guests and their virtual devices at a terminal"
 SUMMARY:${PN}-keeper = "Holds a VMM's connection while its device service comes and goes"
 SUMMARY:${PN}-manager = "Defines, starts and supervises guests, and shows them on D-Bus"
-SUMMARY:${PN}-media = "VIRTIO media device service: cameras"
+SUMMARY:${PN}-media = "VIRTIO media device service: cameras and codecs"
 SUMMARY:${PN}-rpmb = "VIRTIO RPMB device service: replay-protected memory blocks"
 SUMMARY:${PN}-rpmb-tool = "Programs, reads and writes an RPMB device, in a guest or on a host"
 SUMMARY:${PN}-scmi = "VIRTIO SCMI platform service: clocks, power, performance, sensors, resets by policy"
@@ -146,10 +146,13 @@ FILES:${PN}-manager = "\
 "
 RDEPENDS:${PN}-manager = "${PN}-common ${PN}-keeper"
 
+# Parsers (bad), VP8 and VP9 (good), and what every pipeline has (base). H.264 and HEVC in software are under licences that an
+# image has to accept (gstreamer1.0-libav, gstreamer1.0-plugins-ugly), or come from the board's own elements.
+AGL_VIRTIO_CODECS = "gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad"
+
 FILES:${PN}-media = "${bindir}/agl-virtio-media ${systemd_system_unitdir}/agl-virtio-media@.service ${systemd_system_unitdir}/agl-virtio-media@.socket"
 RDEPENDS:${PN}-media = "${PN}-common ${PN}-keeper"
-RRECOMMENDS:${PN}-media = "${@bb.utils.contains('PACKAGECONFIG', 'gstreamer', \
-    'gstreamer1.0-plugins-base gstreamer1.0-plugins-good', '', d)}"
+RRECOMMENDS:${PN}-media = "${@bb.utils.contains('PACKAGECONFIG', 'gstreamer', d.getVar('AGL_VIRTIO_CODECS'), '', d)}"
 
 FILES:${PN}-rpmb = "${bindir}/agl-virtio-rpmb ${systemd_system_unitdir}/agl-virtio-rpmb@.service ${systemd_system_unitdir}/agl-virtio-rpmb@.socket"
 RDEPENDS:${PN}-rpmb = "${PN}-common ${PN}-keeper"
@@ -178,9 +181,7 @@ RRECOMMENDS:${PN}-snd = "${@bb.utils.contains('PACKAGECONFIG', 'gstreamer', \
 # An instance is a guest: nobody but the integrator knows which there are.
 FILES:${PN}-video = "${bindir}/agl-virtio-video ${systemd_system_unitdir}/agl-virtio-video@.service ${systemd_system_unitdir}/agl-virtio-video@.socket"
 RDEPENDS:${PN}-video = "${PN}-common ${PN}-keeper"
-# Parsers and VP8 and VP9; H.264 and HEVC in software are under licences that an image has to accept (gstreamer1.0-libav,
-# gstreamer1.0-plugins-ugly), or come from the board's own elements.
-RRECOMMENDS:${PN}-video = "gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad"
+RRECOMMENDS:${PN}-video = "${AGL_VIRTIO_CODECS}"
 
 SYSTEMD_PACKAGES = "${PN}-can ${PN}-common ${PN}-manager ${PN}-media ${PN}-rpmb ${PN}-scmi ${PN}-snd ${PN}-video"
 SYSTEMD_SERVICE:${PN}-can = "agl-virtio-can@.service agl-virtio-can@.socket"
