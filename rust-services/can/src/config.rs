@@ -249,6 +249,7 @@ impl Validate for Config {
         for (place, bus) in self.buses.iter().enumerate() {
             problems.part(&format!("buses.{place}"), bus);
         }
+        self.once(problems);
         for (place, controller) in self.controllers.iter().enumerate() {
             let key = format!("controllers.{place}");
             problems.part(&key, controller);
@@ -257,6 +258,15 @@ impl Validate for Config {
                 format!("{key}.socket"),
                 format!("nobody could connect to {}", controller.name),
                 "the path of a socket; only the first controller has the service's own",
+            );
+            problems.require(
+                place != 0 || controller.socket.is_none(),
+                format!("{key}.socket"),
+                format!(
+                    "nobody would listen there: {} is the first",
+                    controller.name
+                ),
+                "nothing: the first controller has the service's own socket (--socket)",
             );
             if let Some(bus) = &controller.bus {
                 self.known(problems, format!("{key}.bus"), bus);
@@ -273,6 +283,7 @@ impl Validate for Config {
                 "the name of another bus",
             );
             identifiers(problems, &format!("{key}.ids"), &gateway.ids);
+            any(problems, format!("{key}.ids"), &gateway.ids);
         }
     }
 }
@@ -287,6 +298,50 @@ impl Config {
             format!("one of {}", names.join(", ")),
         );
     }
+}
+
+impl Config {
+    /// What can be used once only. Two buses on one interface would hear each other, and a gateway
+    /// between them send for ever.
+    fn once(&self, problems: &mut Problems) {
+        let mut seen = HashSet::new();
+        for (place, bus) in self.buses.iter().enumerate() {
+            if let Some(interface) = &bus.interface {
+                problems.require(
+                    seen.insert(interface.clone()),
+                    format!("buses.{place}.interface"),
+                    format!("{interface} is another bus already"),
+                    "an interface of its own, or one bus for all who use it",
+                );
+            }
+        }
+        let programs = self.buses.iter().enumerate();
+        let programs =
+            programs.map(|(place, bus)| (format!("buses.{place}.programs"), &bus.programs));
+        let guests = self.controllers.iter().enumerate();
+        let guests = guests.map(|(place, of)| (format!("controllers.{place}.socket"), &of.socket));
+        let mut seen = HashSet::new();
+        for (key, path) in programs.chain(guests) {
+            if let Some(path) = path {
+                problems.require(
+                    seen.insert(path),
+                    key,
+                    format!("{} is another socket already", path.display()),
+                    "a path of its own",
+                );
+            }
+        }
+    }
+}
+
+/// A list of nothing would do nothing.
+fn any(problems: &mut Problems, key: String, texts: &[String]) {
+    problems.require(
+        !texts.is_empty(),
+        key,
+        "names no identifiers, so it does nothing",
+        "identifiers, or \"any\"",
+    );
 }
 
 fn unique<'a>(problems: &mut Problems, key: &str, names: impl Iterator<Item = &'a String>) {
@@ -327,6 +382,12 @@ impl Validate for BusConfig {
             "a bus of backend = \"socketcan\" has an interface, any other has none",
             "the name of a CAN interface that `ip link` shows, such as can0",
         );
+        problems.require(
+            self.backend == Backend::Bus || self.acknowledge == Acknowledge::Bus,
+            "acknowledge",
+            "whose frames are acknowledged is up to the interface's bus",
+            "nothing, or backend = \"bus\"",
+        );
     }
 }
 
@@ -340,6 +401,7 @@ impl Validate for ControllerConfig {
         for (place, limit) in self.limits.iter().enumerate() {
             let key = format!("limits.{place}");
             identifiers(problems, &format!("{key}.ids"), &limit.ids);
+            any(problems, format!("{key}.ids"), &limit.ids);
             problems.range(format!("{key}.per_second"), &limit.per_second, 1..=100_000);
             problems.range(
                 format!("{key}.burst"),
@@ -353,6 +415,62 @@ impl Validate for ControllerConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn problems(change: impl FnOnce(&mut Config)) -> Vec<String> {
+        let mut config = Config::default();
+        change(&mut config);
+        let mut problems = Problems::new();
+        config.validate(&mut problems);
+        let list = problems.into_list();
+        list.into_iter().map(|problem| problem.key).collect()
+    }
+
+    fn on(interface: &str, name: &str) -> BusConfig {
+        BusConfig {
+            name: name.into(),
+            backend: Backend::Socketcan,
+            interface: Some(interface.into()),
+            ..BusConfig::default()
+        }
+    }
+
+    #[test]
+    fn what_would_do_nothing_or_harm_is_named() {
+        assert_eq!(problems(|_| {}), Vec::<String>::new());
+        let first = |config: &mut Config| config.controllers[0].socket = Some("/run/a".into());
+        assert_eq!(problems(first), ["controllers.0.socket"]);
+        let twice = |config: &mut Config| config.buses = vec![on("can0", "a"), on("can0", "b")];
+        assert_eq!(problems(twice), ["buses.1.interface"]);
+        let sockets = |config: &mut Config| {
+            config.buses[0].programs = Some("/run/a".into());
+            config.controllers.push(ControllerConfig {
+                name: "b".into(),
+                socket: Some("/run/a".into()),
+                ..ControllerConfig::default()
+            });
+        };
+        assert_eq!(problems(sockets), ["controllers.1.socket"]);
+        let idle = |config: &mut Config| {
+            config.buses.push(on("can0", "b"));
+            config.buses[1].acknowledge = Acknowledge::Stations;
+            config.gateways.push(GatewayConfig {
+                from: "bus".into(),
+                to: "b".into(),
+                ids: Vec::new(),
+            });
+            config.controllers[0].limits.push(LimitConfig {
+                ids: Vec::new(),
+                per_second: 1,
+                burst: None,
+            });
+        };
+        let expected = [
+            "buses.1.acknowledge",
+            "controllers.0.limits.0.ids",
+            "gateways.0.ids",
+        ];
+        assert_eq!(problems(idle), expected);
+    }
 
     #[test]
     fn a_running_guest_may_have_another_bus_but_not_another_place() {

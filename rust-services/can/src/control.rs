@@ -76,6 +76,13 @@ fn texts(set: &IdSet) -> Vec<String> {
     set.patterns().iter().map(pattern).collect()
 }
 
+impl Control {
+    fn let_pass(&self, bus: BusId, wanted: &IdSet) -> fdo::Result<()> {
+        let passed = self.shared.let_pass(bus, wanted);
+        passed.map_err(|error| fdo::Error::Failed(format!("the kernel's filters: {error}")))
+    }
+}
+
 #[zbus::interface(name = "org.automotivelinux.Virtio1.Can")]
 impl Control {
     /// The buses.
@@ -156,8 +163,7 @@ impl Control {
     }
 
     /// Sets what a controller's guest may send or receive, or what is urgent to it, until the
-    /// service is started anew. On an interface of the host only what the configuration lets in can
-    /// be let on to a guest.
+    /// service is started anew.
     async fn set_filter(
         &self,
         name: &str,
@@ -172,7 +178,12 @@ impl Control {
         self.shared.change(|network| {
             let id = controller(network, name)?;
             let of = network.controllers.get_mut(id.0);
-            let policy = &mut of.ok_or_else(|| no_such("controller", name))?.policy;
+            let of = of.ok_or_else(|| no_such("controller", name))?;
+            let policy = &mut of.policy;
+            if what != "urgent" {
+                // Before a guest sends what the kernel would keep back.
+                self.let_pass(of.bus, &set)?;
+            }
             *match what {
                 "send" => &mut policy.send,
                 "receive" => &mut policy.receive,
@@ -204,8 +215,10 @@ impl Control {
             _ => None,
         });
         let frame = frame.ok_or_else(|| fdo::Error::InvalidArgs("this is no frame".into()))?;
+        let one = IdSet::of(frame.id());
         self.shared.change(|network| {
             let id = bus_of(network, bus)?;
+            self.let_pass(id, &one)?;
             if network.send(id, Station::Injector, frame, now()) {
                 Ok(())
             } else {

@@ -3,15 +3,17 @@
 //! The virtio device of one controller (VIRTIO 1.4, CAN Device): frames out, frames in, start and
 //! stop.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
+use agl_virtio_service::fair::FairGuard;
 use agl_virtio_service::{Brake, Heartbeat};
 use virtio_device::{Chain, Device, Handler, Io, QueueSpec, Record, Start, ThreadPlan};
 
+use crate::frame::Frame;
 use crate::network::{BusOffFlag, ControllerId, Journal, Network, Saved};
 use crate::shared::Shared;
 use crate::wire::{FEATURES, MAX_MESSAGE, Mode, Outcome, S_CTRL_BUSOFF, parse_tx, rx_message};
@@ -35,6 +37,10 @@ const NEWS: u32 = 0;
 const LINE: u32 = 1;
 /// Says that the frame of a chain has been on the bus.
 const PASSED: u64 = 1;
+/// Messages, or frames that were heard, for which the network is held: others want it too.
+const AT_ONCE: usize = 16;
+/// Deaths of the service after which a frame that waited at each of them is not tried again.
+const MOST_DEATHS: u8 = 8;
 
 /// One controller's device.
 pub struct CanDevice {
@@ -83,7 +89,10 @@ impl Device for CanDevice {
             controller: self.controller,
             beat: Arc::clone(&self.beat),
             brake: Brake::default(),
+            letters: Vec::with_capacity(AT_ONCE),
             held: HashMap::new(),
+            buffers: VecDeque::new(),
+            heard: VecDeque::new(),
             taken_over: false,
             watches: false,
             saved: None,
@@ -106,6 +115,16 @@ impl Journal for Marks {
     }
 }
 
+/// A message of the guest.
+enum Letter {
+    /// A frame to be sent.
+    Frame(Frame),
+    /// It has been on the bus, and only its answer is owed.
+    Sent,
+    /// No frame that this driver may send.
+    Nonsense,
+}
+
 /// Serves the queues of one controller.
 struct ControllerHandler {
     shared: Arc<Shared>,
@@ -113,8 +132,14 @@ struct ControllerHandler {
     beat: Arc<Heartbeat>,
     /// The thread goes before others of the host: it leaves them a part of the processor.
     brake: Brake,
+    /// Messages that were read, for as long as it takes to get the network.
+    letters: Vec<(Chain, Letter)>,
     /// Frames on their way to the bus, by the head of their chain.
     held: HashMap<u16, Chain>,
+    /// Buffers that were taken for frames which then were no more.
+    buffers: VecDeque<Chain>,
+    /// Frames on their way into buffers.
+    heard: VecDeque<Frame>,
     /// It is clear whether this process goes on where another one ended.
     taken_over: bool,
     /// It has had the chance to watch its interface by itself.
@@ -124,40 +149,80 @@ struct ControllerHandler {
 }
 
 impl ControllerHandler {
-    /// Takes one frame from the guest.
-    fn transmit(&mut self, io: &mut Io, network: &mut Network, chain: Chain, now: Duration) {
+    /// Takes the next message from the guest and reads it. However the driver has cut it, that takes
+    /// nobody's time but its own: the network is not held.
+    fn next_letter(io: &mut Io) -> Option<(Chain, Letter)> {
+        loop {
+            let chain = io.pop(TX)?;
+            let mark = chain.head();
+            if chain.writable() == 0 {
+                // There is no room to say anything.
+                io.fail(chain, 0);
+                continue;
+            }
+            if chain.deaths() == 0 {
+                io.record().set_word(mark.into(), 0);
+            } else if io.record().word(mark.into()) == PASSED {
+                return Some((chain, Letter::Sent));
+            } else if chain.is_suspect() || chain.deaths() > MOST_DEATHS {
+                refuse(io, chain);
+                continue;
+            }
+            let mut bytes = [0; MAX_MESSAGE];
+            let len = chain.readable().min(bytes.len());
+            let message = bytes.get_mut(..len).unwrap_or_default();
+            if chain.read(io.memory(), 0, message).is_err() {
+                io.fail(chain, 0);
+                continue;
+            }
+            let frame = parse_tx(message, io.features());
+            return Some((chain, frame.map_or(Letter::Nonsense, Letter::Frame)));
+        }
+    }
+
+    /// Takes what the guest wants to send, a few messages at a time.
+    fn transmit(&mut self, io: &mut Io, shared: &Shared) {
+        loop {
+            let mut letters = std::mem::take(&mut self.letters);
+            let next = std::iter::from_fn(|| Self::next_letter(io));
+            letters.extend(next.take(AT_ONCE));
+            let more = letters.len() >= AT_ONCE;
+            let mut network = shared.network();
+            let now = io.now();
+            for (chain, letter) in letters.drain(..) {
+                io.work_on(&chain);
+                self.send(io, &mut network, chain, &letter, now);
+            }
+            io.rest(TX);
+            self.letters = letters;
+            self.settle(io, shared, network, now);
+            if !more {
+                return;
+            }
+        }
+    }
+
+    fn send(
+        &mut self,
+        io: &mut Io,
+        network: &mut Network,
+        chain: Chain,
+        letter: &Letter,
+        now: Duration,
+    ) {
         let mark = chain.head();
-        if chain.writable() == 0 {
-            // There is no room to say anything.
-            io.fail(chain, 0);
-            return;
-        }
-        if chain.deaths() == 0 {
-            io.record().set_word(mark.into(), 0);
-        } else if io.record().word(mark.into()) == PASSED {
-            self.held.insert(mark, chain);
-            network.already_sent(self.controller, mark);
-            return;
-        } else if chain.deaths() > 1 {
-            // It was there each time the service died.
-            refuse(io, chain);
-            return;
-        }
-        let mut bytes = [0; MAX_MESSAGE];
-        let len = chain.readable().min(bytes.len());
-        let message = bytes.get_mut(..len).unwrap_or_default();
-        if chain.read(io.memory(), 0, message).is_err() {
-            io.fail(chain, 0);
-            return;
-        }
-        match parse_tx(message, io.features()) {
-            Ok(frame) => match network.transmit(self.controller, frame, mark, now) {
+        match letter {
+            Letter::Frame(frame) => match network.transmit(self.controller, *frame, mark, now) {
                 Ok(()) => {
                     self.held.insert(mark, chain);
                 }
                 Err(_) => answer(io, chain, Outcome::NotOk),
             },
-            Err(_) => {
+            Letter::Sent => {
+                self.held.insert(mark, chain);
+                network.already_sent(self.controller, mark);
+            }
+            Letter::Nonsense => {
                 network.malformed(self.controller);
                 refuse(io, chain);
             }
@@ -203,22 +268,50 @@ impl ControllerHandler {
         }
     }
 
-    /// Gives the guest what it has heard, one buffer for each frame.
-    fn receive(&self, io: &mut Io, network: &mut Network) {
-        while network.has_frames(self.controller) {
-            let Some(chain) = io.pop(RX) else { return };
-            let Some(frame) = network.take_frame(self.controller) else {
-                io.complete(chain, 0);
+    /// Gives the guest what it has heard, one buffer for each frame. Of its buffers too, the network
+    /// does not wait.
+    fn receive(&mut self, io: &mut Io, shared: &Shared, frames: usize) {
+        let mut waiting = frames;
+        while waiting > 0 && io.running(RX) {
+            let wanted = waiting.min(AT_ONCE);
+            while self.buffers.len() < wanted {
+                let Some(chain) = io.pop(RX) else { break };
+                self.buffers.push_back(chain);
+            }
+            if self.buffers.is_empty() {
+                return;
+            }
+            let mut network = shared.network();
+            let most = self.buffers.len().min(wanted);
+            let taken = std::iter::from_fn(|| network.take_frame(self.controller));
+            self.heard.extend(taken.take(most));
+            waiting = network.frames(self.controller);
+            drop(network);
+            self.fill_buffers(io);
+            if !self.heard.is_empty() {
+                let mut network = shared.network();
+                for frame in self.heard.drain(..).rev() {
+                    network.return_frame(self.controller, frame);
+                }
+                waiting = network.frames(self.controller);
+            }
+        }
+    }
+
+    /// Puts frames into buffers; what is left found none that it fits.
+    fn fill_buffers(&mut self, io: &mut Io) {
+        while let Some(frame) = self.heard.front() {
+            let Some(chain) = self.buffers.pop_front() else {
                 return;
             };
-            let (message, len) = rx_message(&frame);
+            let (message, len) = rx_message(frame);
             let bytes = message.get(..len).unwrap_or(&message);
             if chain.write(io.memory(), 0, bytes).is_ok() {
                 io.complete(chain, u32::try_from(len).unwrap_or(0));
+                self.heard.pop_front();
             } else {
                 // Too small, or not in memory: the next buffer may hold it.
                 io.fail(chain, 0);
-                network.return_frame(self.controller, frame);
             }
         }
     }
@@ -242,7 +335,7 @@ impl ControllerHandler {
         &mut self,
         io: &mut Io,
         shared: &Shared,
-        mut network: MutexGuard<'_, Network>,
+        mut network: FairGuard<'_, Network>,
         now: Duration,
     ) {
         shared.send(&mut network, now);
@@ -252,8 +345,9 @@ impl ControllerHandler {
             shared.notify(self.controller);
         }
         self.give_back(io, &mut network);
-        self.receive(io, &mut network);
+        let frames = network.frames(self.controller);
         shared.settle(network, Some(self.controller));
+        self.receive(io, shared, frames);
     }
 }
 
@@ -321,26 +415,26 @@ impl Handler for ControllerHandler {
         self.brake.look();
         let (shared, beat) = (Arc::clone(&self.shared), Arc::clone(&self.beat));
         let _turn = beat.turn();
-        let now = io.now();
-        let mut network = shared.network();
         match queue {
-            TX => {
-                while let Some(chain) = io.pop(TX) {
-                    self.transmit(io, &mut network, chain, now);
-                }
-            }
+            TX => self.transmit(io, &shared),
             CONTROL => {
                 while let Some(chain) = io.pop(CONTROL) {
+                    let mut network = shared.network();
+                    let now = io.now();
                     self.control(io, &mut network, chain);
+                    self.settle(io, &shared, network, now);
                 }
             }
-            _ => {}
+            _ => {
+                let frames = shared.network().frames(self.controller);
+                self.receive(io, &shared, frames);
+            }
         }
-        self.settle(io, &shared, network, now);
     }
 
     fn reset(&mut self, io: &mut Io) {
         self.held.clear();
+        self.buffers.clear();
         self.taken_over = false;
         let shared = Arc::clone(&self.shared);
         let mut network = shared.network();
@@ -354,8 +448,8 @@ impl Handler for ControllerHandler {
         self.brake.look();
         let (shared, beat) = (Arc::clone(&self.shared), Arc::clone(&self.beat));
         let _turn = beat.turn();
-        let now = io.now();
         let mut network = shared.network();
+        let now = io.now();
         if token == LINE {
             shared.hear(&mut network, self.controller, now);
         }

@@ -56,6 +56,24 @@ impl IdSet {
         }
     }
 
+    /// One identifier.
+    #[must_use]
+    pub fn of(id: Id) -> Self {
+        let extended = id.is_extended();
+        let mask = if extended {
+            EXTENDED_MASK
+        } else {
+            STANDARD_MASK
+        };
+        Self {
+            patterns: vec![Pattern {
+                extended,
+                id: id.number(),
+                mask,
+            }],
+        }
+    }
+
     /// All that any of the texts names.
     ///
     /// # Errors

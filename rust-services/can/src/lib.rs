@@ -13,9 +13,9 @@
 //! writes what it sends there, and hears what is back already.
 //!
 //! All guests of a virtual bus are controllers of one process: arbitration is decided where all
-//! frames are, under one lock that is held for one turn of a queue. Guests that are to live and die
-//! by themselves get a process each, on an interface of the host (a `vcan` where there is no real
-//! one): then the host's kernel is the bus.
+//! frames are, under one lock that is held for a few messages and goes to who has waited longest.
+//! Guests that are to live and die by themselves get a process each, on an interface of the host (a
+//! `vcan` where there is no real one): then the host's kernel is the bus.
 #![forbid(unsafe_code)]
 
 pub mod config;

@@ -16,6 +16,7 @@ use crate::config::{Backend, Config, ControllerConfig};
 use crate::control;
 use crate::device::CanDevice;
 use crate::hub::{self, Hub, Interface, InterfaceError, Line};
+use crate::identifiers::IdSet;
 use crate::network::{BusId, ControllerId, Medium, Network};
 use crate::shared::Shared;
 
@@ -208,7 +209,12 @@ fn interfaces(network: &Network, config: &Config) -> Result<Interfaces, CanError
     for (place, (bus, told)) in network.buses.iter().zip(&config.buses).enumerate() {
         if let Medium::Interface(name, _) = &bus.medium {
             let id = BusId(place);
-            let (interface, mut line) = Interface::open(name, id, &network.wanted(id))?;
+            // A program of the host sends and hears everything.
+            let wanted = match told.programs {
+                Some(_) => IdSet::any(),
+                None => network.wanted(id),
+            };
+            let (interface, mut line) = Interface::open(name, id, &wanted)?;
             // Programs of the host are the hub's.
             if told.programs.is_none() {
                 line.set_listener(network.only_listener(id));

@@ -8,18 +8,20 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use agl_virtio_service::bus::PropertyChange;
+use agl_virtio_service::fair::{Fair, FairGuard};
 use rustix::event::{EventfdFlags, eventfd};
 use virtio_device::Waker;
 
 use crate::hub::Line;
-use crate::network::{BusOffFlag, ControllerId, Network};
+use crate::identifiers::IdSet;
+use crate::network::{BusId, BusOffFlag, ControllerId, Network};
 
 /// Tells a driver that its configuration has changed.
 pub type Notifier = Box<dyn Fn() + Send + Sync>;
 
 /// What all threads have in common.
 pub struct Shared {
-    network: Mutex<Network>,
+    network: Fair<Network>,
     /// Taken by who has the network.
     lines: Mutex<Vec<Line>>,
     guests: Vec<Guest>,
@@ -46,17 +48,18 @@ impl Shared {
         });
         Ok(Self {
             guests: guests.collect(),
-            network: Mutex::new(network),
+            network: Fair::new(network),
             lines: Mutex::new(lines),
             hub: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             states: OnceLock::new(),
         })
     }
 
-    /// The network. Held for one turn of a queue, of the hub, or one request from D-Bus.
-    pub fn network(&self) -> MutexGuard<'_, Network> {
-        // A thread that panicked has lost frames at most; the others go on.
-        self.network.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The network. Held for a few messages of a queue, one turn of the hub, or one request from
+    /// D-Bus, and goes to who has waited longest. A thread that panicked has lost frames at most; the
+    /// others go on.
+    pub fn network(&self) -> FairGuard<'_, Network> {
+        self.network.lock()
     }
 
     /// The lines to interfaces of the host. To be asked for with the network in hand, or before
@@ -101,6 +104,17 @@ impl Shared {
                 self.state_changed();
             }
         }
+    }
+
+    /// Lets the kernel pass more frames of an interface, ours included. To be done before they are
+    /// sent.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(crate) fn let_pass(&self, bus: BusId, wanted: &IdSet) -> io::Result<()> {
+        let mut lines = self.lines();
+        let mut of_bus = lines.iter_mut().filter(|line| line.bus() == bus);
+        of_bus.try_for_each(|line| line.let_pass(wanted))
     }
 
     /// Lets the thread of a controller `watch` the interface that it alone listens to, in place of
@@ -181,7 +195,7 @@ impl Shared {
     }
 
     /// Gives the lock back and wakes those that have news, but for the one that asks.
-    pub fn settle(&self, mut network: MutexGuard<'_, Network>, but: Option<ControllerId>) {
+    pub fn settle(&self, mut network: FairGuard<'_, Network>, but: Option<ControllerId>) {
         let news = network.take_news();
         drop(network);
         let mut waiting = news.controllers;

@@ -5,7 +5,9 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
+use agl_virtio_service::limited;
 use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
@@ -17,6 +19,8 @@ use super::line::Line;
 use crate::identifiers::IdSet;
 use crate::network::{BusId, Link, Network};
 
+/// How soon a driver makes us ask the kernel again.
+const PATIENCE: Duration = Duration::from_millis(100);
 /// The group of netlink that hears of interfaces (`RTMGRP_LINK`).
 const LINK_GROUP: u32 = 1;
 
@@ -34,6 +38,8 @@ pub struct Interface {
     name: String,
     handle: CanInterface,
     news: OwnedFd,
+    /// When a driver last made us ask the kernel how it is.
+    asked: Option<Duration>,
 }
 
 impl Interface {
@@ -52,7 +58,13 @@ impl Interface {
             .map_err(failed("find"))?;
         let news = link_news().map_err(failed("watch"))?;
         let name = name.to_owned();
-        Ok((Self { name, handle, news }, line))
+        let interface = Self {
+            name,
+            handle,
+            news,
+            asked: None,
+        };
+        Ok((interface, line))
     }
 
     /// What becomes readable when interfaces change.
@@ -76,15 +88,12 @@ impl Interface {
     /// Moves frames both ways as far as there is room, and looks how the interface is where that
     /// may have changed: with `news`, netlink has something to say. Whether the bus is in another
     /// state.
-    pub(super) fn exchange(&self, line: &mut Line, network: &mut Network, news: bool) -> bool {
+    pub(super) fn exchange(&mut self, line: &mut Line, network: &mut Network, news: bool) -> bool {
         let bus = line.bus();
         let before = network.link(bus);
-        let mut changed = news && self.hear_news();
-        if network.take_restart(bus) {
-            self.restart();
-            changed = true;
-        }
-        if changed {
+        let heard = news && self.hear_news();
+        let wanted = network.take_restart(bus) && self.may_ask();
+        if heard || wanted {
             network.set_link(bus, self.link(), now());
         }
         line.exchange(network, now());
@@ -94,18 +103,21 @@ impl Interface {
         before != network.link(bus)
     }
 
-    /// A guest has started its controller while the interface was off the bus.
-    fn restart(&self) {
-        if self.link() == Link::BusOff {
-            if let Err(error) = self.handle.restart() {
-                log::warn!(
-                    "{} is off its bus and cannot be restarted by us: {error}; set restart-ms, or \
-                     restart it by `ip link set {} type can restart`",
-                    self.name,
-                    self.name
-                );
-            }
+    /// A driver has started its controller while the interface was off the bus: it may do so as often
+    /// as it likes.
+    fn may_ask(&mut self) -> bool {
+        let (at, name) = (now(), &self.name);
+        let asked = self.asked.map(|asked| at.saturating_sub(asked));
+        if asked.is_some_and(|since| since < PATIENCE) {
+            return false;
         }
+        self.asked = Some(at);
+        limited!(
+            log::Level::Warn,
+            "a guest wants to be on the bus of {name}, which is off it: the host brings it back, by a \
+             restart-ms or by `ip link set {name} type can restart`"
+        );
+        true
     }
 
     /// Empties the netlink socket. Whether there was anything: what, the interface is asked.

@@ -37,6 +37,8 @@ pub struct Line {
     name: String,
     bus: BusId,
     socket: CanFdSocket,
+    /// What the kernel lets pass, our own frames included.
+    passes: IdSet,
     full: bool,
     unread: bool,
     suspicious: bool,
@@ -59,28 +61,35 @@ impl Line {
             socket.set_nonblocking(true)?;
             socket.set_recv_own_msgs(true)?;
             socket.set_error_filter_accept_all()?;
-            let filters = wanted.patterns().iter().map(|pattern| {
-                let format = if pattern.extended { EXTENDED } else { 0 };
-                // The mask holds the format's bit: an identifier of the other one does not pass.
-                CanFilter::new(pattern.id | format, pattern.mask | EXTENDED)
-            });
-            let filters: Vec<_> = filters.collect();
-            if filters.len() <= MOST_FILTERS {
-                socket.set_filters(&filters)?;
-            }
-            Ok(())
+            set_filters(&socket, wanted)
         };
         prepare().map_err(|error| ("prepare", error))?;
         Ok(Self {
             name: name.to_owned(),
             bus,
             socket,
+            passes: wanted.clone(),
             full: false,
             unread: false,
             suspicious: false,
             listener: None,
             handed_over: false,
         })
+    }
+
+    /// Lets the kernel pass more, for whom the policy has changed: of a frame of ours that it keeps
+    /// back nobody would hear that the bus has had it.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(crate) fn let_pass(&mut self, wanted: &IdSet) -> io::Result<()> {
+        let mut passes = self.passes.clone();
+        passes.extend(wanted);
+        if passes != self.passes {
+            set_filters(&self.socket, &passes)?;
+            self.passes = passes;
+        }
+        Ok(())
     }
 
     /// Which bus the interface is.
@@ -163,8 +172,10 @@ impl Line {
                 Ok(message) => (message.bytes, message.flags.bits() & CONFIRM != 0),
                 Err(Errno::AGAIN) => return true,
                 Err(Errno::INTR) => continue,
-                // The interface went down, or away: it says so once.
+                // The interface went down, or away: it says so once, and may be back already. What
+                // it was to send is lost.
                 Err(_) => {
+                    network.set_link(self.bus, Link::Down, at);
                     self.suspicious = true;
                     continue;
                 }
@@ -178,10 +189,11 @@ impl Line {
                 Some(Heard::Error(classes)) => {
                     network.saw_errors(self.bus);
                     if classes & BUS_OFF != 0 {
-                        // Said before netlink does; a virtual interface knows no other way.
+                        // Said before netlink does; a virtual interface knows no other way, and is
+                        // back at once.
                         network.set_link(self.bus, Link::BusOff, at);
                     }
-                    self.suspicious |= classes & RESTARTED != 0;
+                    self.suspicious |= classes & (BUS_OFF | RESTARTED) != 0;
                 }
                 None => {}
             }
@@ -219,6 +231,19 @@ impl Line {
         }
         written
     }
+}
+
+/// Says what the kernel lets pass: everything, where it takes no list that is as long.
+fn set_filters(socket: &CanFdSocket, passes: &IdSet) -> io::Result<()> {
+    if passes.patterns().len() > MOST_FILTERS {
+        return socket.set_filter_accept_all();
+    }
+    let filters = passes.patterns().iter().map(|pattern| {
+        let format = if pattern.extended { EXTENDED } else { 0 };
+        // The mask holds the format's bit: an identifier of the other one does not pass.
+        CanFilter::new(pattern.id | format, pattern.mask | EXTENDED)
+    });
+    socket.set_filters(&filters.collect::<Vec<_>>())
 }
 
 impl AsFd for Line {

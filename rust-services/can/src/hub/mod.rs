@@ -16,7 +16,7 @@ use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agl_virtio_service::{Brake, Heartbeat};
+use agl_virtio_service::{Brake, Heartbeat, limited};
 use rustix::event::epoll;
 use virtio_device::{Timer, now};
 
@@ -154,7 +154,10 @@ impl Hub {
         }
         for (bus, socket) in joined {
             if self.programs.len() >= MOST_PROGRAMS {
-                log::warn!("a program may not join: {MOST_PROGRAMS} are on the buses already");
+                limited!(
+                    log::Level::Warn,
+                    "a program may not join: {MOST_PROGRAMS} are on the buses already"
+                );
                 continue;
             }
             let key = self.next_key;
@@ -188,7 +191,7 @@ impl Hub {
         }
         let mut retry = false;
         network.take_outgoing();
-        for (interface, line) in self.interfaces.iter().zip(shared.lines().iter_mut()) {
+        for (interface, line) in self.interfaces.iter_mut().zip(shared.lines().iter_mut()) {
             if line.take_hand_over() {
                 if let Err(error) = epoll::delete(&self.epoll, &*line) {
                     log::debug!("an interface is watched twice: {error}");

@@ -5,8 +5,10 @@
 use std::time::Duration;
 
 use super::interface::Interface;
-use super::virtual_bus::{VirtualBus, Waiting};
-use super::{Acknowledge, Link, Station};
+use super::outbox::Waiting;
+use super::virtual_bus::VirtualBus;
+use super::{Acknowledge, Link, MOST_WAITING, Station};
+use crate::frame::Frame;
 use crate::timing::Rates;
 
 /// Over how long the load of a bus is taken.
@@ -108,10 +110,21 @@ impl Bus {
         }
     }
 
-    pub(super) fn waiting(&self, station: Station) -> usize {
-        match &self.wire {
+    /// Whether a station of the host may send one more frame: it has none that wait for a bus which
+    /// is not there.
+    pub(super) fn has_room(&self, station: Station) -> bool {
+        let waiting = match &self.wire {
             Wire::Virtual(bus) => bus.waiting(station),
             Wire::Interface(interface) => interface.waiting(station),
+        };
+        self.link() == Link::Up && waiting < MOST_WAITING
+    }
+
+    /// A station that has no room gives up a frame that would go after this one.
+    pub(super) fn make_way(&mut self, station: Station, frame: &Frame) -> bool {
+        match &mut self.wire {
+            Wire::Virtual(bus) => bus.make_way(station, frame),
+            Wire::Interface(interface) => interface.make_way(station, frame),
         }
     }
 

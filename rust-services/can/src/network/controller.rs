@@ -297,9 +297,9 @@ impl Controller {
         self.done.pop_front()
     }
 
-    /// Whether frames wait for its guest.
-    pub(super) fn has_frames(&self) -> bool {
-        !self.urgent.is_empty() || !self.ordinary.is_empty()
+    /// How many frames wait for its guest.
+    pub(super) fn frames(&self) -> usize {
+        self.urgent.len().saturating_add(self.ordinary.len())
     }
 
     /// Keeps a frame for its guest, if it may have it. Whether it is kept.
@@ -313,7 +313,7 @@ impl Controller {
             return false;
         }
         let urgent = self.policy.urgent.contains(frame.id());
-        let full = self.urgent.len().saturating_add(self.ordinary.len()) >= self.backlog;
+        let full = self.frames() >= self.backlog;
         if full {
             // The newest of the ordinary ones gives way: what a guest has heard stays in order.
             let replaced = urgent && self.ordinary.pop_back().is_some();
@@ -345,9 +345,13 @@ impl Controller {
         frame
     }
 
-    /// Puts back a frame that did not fit the guest's buffer.
+    /// Puts back a frame that did not fit the guest's buffer. It was lost where it has left its bus
+    /// meanwhile.
     pub(super) fn return_frame(&mut self, frame: Frame) {
         self.counters.received = self.counters.received.wrapping_sub(1);
+        if !self.started {
+            return;
+        }
         if self.policy.urgent.contains(frame.id()) {
             self.urgent.push_front(frame);
         } else {

@@ -8,6 +8,7 @@
 mod bus;
 pub mod controller;
 mod interface;
+mod outbox;
 mod outside;
 pub mod policy;
 mod programs;
@@ -124,7 +125,10 @@ impl Network {
 
     /// Adds a gateway.
     pub fn add_gateway(&mut self, from: BusId, to: BusId, ids: IdSet) {
-        self.attach(to, Station::Gateway(self.gateways.len()));
+        // It hears the one, and so acknowledges there, and sends on the other.
+        let station = Station::Gateway(self.gateways.len());
+        self.attach(from, station);
+        self.attach(to, station);
         self.gateways.push(Gateway {
             from,
             to,
@@ -256,19 +260,17 @@ impl Network {
         self.controller(id)?.take_frame()
     }
 
-    /// Puts one back.
+    /// Puts one back, for a guest that is still on the bus.
     pub fn return_frame(&mut self, id: ControllerId, frame: Frame) {
         if let Some(controller) = self.controller(id) {
             controller.return_frame(frame);
         }
     }
 
-    /// Whether a controller has frames for its guest.
+    /// How many frames a controller has for its guest.
     #[must_use]
-    pub fn has_frames(&self, id: ControllerId) -> bool {
-        self.controllers
-            .get(id.0)
-            .is_some_and(Controller::has_frames)
+    pub fn frames(&self, id: ControllerId) -> usize {
+        self.controllers.get(id.0).map_or(0, Controller::frames)
     }
 
     /// The next frame of a guest that is done with.
@@ -320,5 +322,7 @@ fn bit(place: usize) -> u64 {
         .unwrap_or(0)
 }
 
+#[cfg(test)]
+mod lost_tests;
 #[cfg(test)]
 mod tests;

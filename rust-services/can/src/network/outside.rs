@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::bus::Wire;
 use super::controller::count;
 use super::interface::Interface;
-use super::virtual_bus::Waiting;
+use super::outbox::Waiting;
 use super::{Bus, BusId, ControllerId, Link, Network, Station, bit};
 use crate::frame::Frame;
 use crate::identifiers::IdSet;
@@ -24,9 +24,9 @@ impl Network {
 
     /// The next frame to write to an interface. It counts as sent once the bus has it.
     pub fn write(&mut self, bus: BusId) -> Option<Frame> {
-        let (station, waiting) = self.interface(bus)?.write()?;
-        self.note(station, waiting.mark, true);
-        Some(waiting.frame)
+        let written = self.interface(bus)?.write()?;
+        self.note(written.station, written.waiting.mark, true);
+        Some(written.waiting.frame)
     }
 
     /// Whether frames are to be written.
@@ -59,19 +59,37 @@ impl Network {
 
     /// The frame that [`Network::write`] gave last could not be written; it will be given again.
     pub fn unwrite(&mut self, bus: BusId) {
-        if let Some((station, waiting)) = self.interface(bus).and_then(Interface::unwrite) {
-            self.note(station, waiting.mark, false);
+        if let Some(written) = self.interface(bus).and_then(Interface::unwrite) {
+            self.note(written.station, written.waiting.mark, false);
         }
     }
 
     /// An interface does not take the frame that [`Network::write`] gave last, now or later.
     pub fn refused(&mut self, bus: BusId) {
-        let refused = self.interface(bus).and_then(Interface::refused);
-        if let Some((Station::Controller(place), waiting)) = refused {
-            if let Some(controller) = self.controllers.get_mut(place) {
-                controller.finish(waiting.mark, Outcome::NotOk);
-                self.news.controllers |= bit(place);
+        let Some(refused) = self.interface(bus).and_then(Interface::refused) else {
+            return;
+        };
+        match refused.station {
+            Station::Controller(place) => {
+                if let Some(controller) = self.controllers.get_mut(place) {
+                    controller.finish(refused.waiting.mark, Outcome::NotOk);
+                    self.news.controllers |= bit(place);
+                }
             }
+            Station::Gateway(_) => self.lost(refused.station, 1),
+            Station::Host(_) | Station::Injector => {}
+        }
+    }
+
+    /// Frames of a station were not sent after all.
+    fn lost(&mut self, station: Station, frames: usize) {
+        let Station::Gateway(place) = station else {
+            return;
+        };
+        if let Some(gateway) = self.gateways.get_mut(place) {
+            let frames = u64::try_from(frames).unwrap_or(u64::MAX);
+            gateway.forwarded = gateway.forwarded.saturating_sub(frames);
+            gateway.lost = gateway.lost.wrapping_add(frames);
         }
     }
 
@@ -88,8 +106,10 @@ impl Network {
     pub fn acknowledged(&mut self, bus: BusId, frame: &Frame, now: Duration) {
         self.add_load(bus, frame, now);
         let known = self.interface(bus).and_then(|of| of.acknowledged(frame));
-        if let Some((station, waiting)) = known {
-            self.passed(bus, station, waiting, now);
+        match known {
+            Some(of) if of.withdrawn => self.hear(bus, Some(of.station), &of.waiting, now),
+            Some(of) => self.passed(bus, of.station, of.waiting, now),
+            None => {}
         }
     }
 
@@ -119,7 +139,8 @@ impl Network {
         }
     }
 
-    /// An interface has changed. Controllers on a bus that it has left have left it too.
+    /// An interface has changed. Controllers on a bus that it has left have left it too, and what
+    /// others had sent there is lost.
     pub fn set_link(&mut self, bus: BusId, link: Link, now: Duration) {
         let Some(interface) = self.interface(bus) else {
             return;
@@ -128,11 +149,15 @@ impl Network {
         if link == Link::Up || before == link {
             return;
         }
+        let lost = interface.lose();
         for place in 0..self.controllers.len() {
             let here = self.controllers.get(place).is_some_and(|of| of.bus == bus);
             if here {
                 self.leave_bus(ControllerId(place), now);
             }
+        }
+        for (station, frames) in lost {
+            self.lost(station, frames);
         }
     }
 

@@ -9,23 +9,23 @@ use crate::timing::Rates;
 use crate::timing::frame_time;
 use crate::wire::{F_CAN_CLASSIC, FEATURES};
 
-const RATES: Rates = Rates {
+pub(super) const RATES: Rates = Rates {
     nominal: 500_000,
     data: 2_000_000,
 };
 
-fn frame(id: u32) -> Frame {
+pub(super) fn frame(id: u32) -> Frame {
     Frame::new(Id::new(id, false).unwrap(), Kind::Data, &[1, 2, 3]).unwrap()
 }
 
-fn medium() -> Medium {
+pub(super) fn medium() -> Medium {
     Medium::Virtual {
         rates: RATES,
         acknowledge: Acknowledge::Bus,
     }
 }
 
-fn at(millis: u64) -> Duration {
+pub(super) fn at(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
@@ -39,7 +39,7 @@ fn network(count: usize) -> (Network, Vec<ControllerId>) {
     (network, ids)
 }
 
-fn add(network: &mut Network, bus: BusId, place: usize) -> ControllerId {
+pub(super) fn add(network: &mut Network, bus: BusId, place: usize) -> ControllerId {
     let controller = Controller::new(format!("guest{place}"), bus, Policy::default(), 8);
     let id = network.add_controller(controller);
     network.attend(id, FEATURES, None);
@@ -47,13 +47,13 @@ fn add(network: &mut Network, bus: BusId, place: usize) -> ControllerId {
     id
 }
 
-fn heard(network: &mut Network, id: ControllerId) -> Vec<u32> {
+pub(super) fn heard(network: &mut Network, id: ControllerId) -> Vec<u32> {
     std::iter::from_fn(|| network.take_frame(id))
         .map(|frame| frame.id().number())
         .collect()
 }
 
-fn done(network: &mut Network, id: ControllerId) -> Vec<(u16, Outcome)> {
+pub(super) fn done(network: &mut Network, id: ControllerId) -> Vec<(u16, Outcome)> {
     std::iter::from_fn(|| network.take_done(id)).collect()
 }
 

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use super::bus::Wire;
 use super::controller::{Controller, count};
+use super::outbox::Waiting;
 use super::policy::Refusal;
-use super::virtual_bus::{Event, Waiting};
-use super::{BusId, ControllerId, MOST_WAITING, Network, Refused, Station, bit};
+use super::virtual_bus::Event;
+use super::{BusId, ControllerId, Link, Network, Refused, Station, bit};
 use crate::frame::Frame;
 use crate::timing::{broken_frame_time, frame_time};
 use crate::wire::Outcome;
@@ -104,9 +105,13 @@ impl Network {
         let Some(to) = self.buses.get_mut(gateway.to.0) else {
             return;
         };
-        if to.waiting(station) >= MOST_WAITING {
+        if !to.has_room(station) {
+            // One of the two is lost: of many senders the one that matters less.
             count(&mut gateway.lost);
-            return;
+            if to.link() != Link::Up || !to.make_way(station, frame) {
+                return;
+            }
+            gateway.forwarded = gateway.forwarded.saturating_sub(1);
         }
         count(&mut gateway.forwarded);
         let waiting = Waiting {
@@ -208,7 +213,7 @@ impl Network {
     #[must_use]
     pub fn has_room(&self, bus: BusId, station: Station) -> bool {
         let bus = self.buses.get(bus.0);
-        bus.is_some_and(|bus| bus.waiting(station) < MOST_WAITING)
+        bus.is_some_and(|bus| bus.has_room(station))
     }
 
     /// The next frames of a controller meet errors. Only a virtual bus can do that.

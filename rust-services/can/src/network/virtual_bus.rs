@@ -6,11 +6,11 @@
 //! one another without a gap as long as any wait, each decided among those that waited when the one
 //! before it ended.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::Station;
-use crate::frame::{Frame, Kind};
+use super::outbox::{Outbox, Waiting, arbitration};
+use crate::frame::Frame;
 use crate::timing::{Rates, broken_frame_time, frame_time};
 
 /// Who acknowledges a frame.
@@ -24,17 +24,6 @@ pub enum Acknowledge {
     Stations,
 }
 
-/// A frame that waits for the bus, with what its sender knows it by.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Waiting {
-    pub(super) frame: Frame,
-    pub(super) mark: u16,
-    /// It came over a gateway, and takes no other one.
-    pub(super) forwarded: bool,
-    /// Since when it waits.
-    pub(super) since: Duration,
-}
-
 /// What has happened on the bus.
 #[derive(Debug)]
 pub(super) enum Event {
@@ -46,8 +35,7 @@ pub(super) enum Event {
 
 #[derive(Debug)]
 struct Queue {
-    station: Station,
-    waiting: VecDeque<Waiting>,
+    outbox: Outbox,
     /// It takes part in the bus.
     live: bool,
     /// So many of its next frames meet an error.
@@ -68,6 +56,8 @@ pub(super) struct VirtualBus {
     acknowledge: Acknowledge,
     queues: Vec<Queue>,
     sending: Option<Sending>,
+    /// When the last frame ended: none begins before, however late its sender was.
+    free_at: Duration,
 }
 
 impl VirtualBus {
@@ -77,27 +67,28 @@ impl VirtualBus {
             acknowledge,
             queues: Vec::new(),
             sending: None,
+            free_at: Duration::ZERO,
         }
     }
 
     fn queue(&mut self, station: Station) -> Option<&mut Queue> {
         self.queues
             .iter_mut()
-            .find(|queue| queue.station == station)
+            .find(|queue| queue.outbox.station == station)
     }
 
     pub(super) fn attach(&mut self, station: Station) {
         self.queues.push(Queue {
-            station,
-            waiting: VecDeque::new(),
-            live: false,
+            outbox: Outbox::new(station),
+            // A gateway is there as long as its buses are.
+            live: matches!(station, Station::Gateway(_)),
             errors: 0,
         });
     }
 
     pub(super) fn detach(&mut self, station: Station, now: Duration) {
         self.withdraw(station, now);
-        self.queues.retain(|queue| queue.station != station);
+        self.queues.retain(|queue| queue.outbox.station != station);
     }
 
     /// A station begins or ends to take part: to hear, and so to acknowledge.
@@ -117,15 +108,32 @@ impl VirtualBus {
 
     /// How many frames of a station wait.
     pub(super) fn waiting(&self, station: Station) -> usize {
-        let queue = self.queues.iter().find(|queue| queue.station == station);
-        queue.map_or(0, |queue| queue.waiting.len())
+        let queue = self
+            .queues
+            .iter()
+            .find(|queue| queue.outbox.station == station);
+        queue.map_or(0, |queue| queue.outbox.len())
     }
 
     pub(super) fn submit(&mut self, station: Station, waiting: Waiting, now: Duration) {
+        let on_the_bus = self.is_sending(station);
         if let Some(queue) = self.queue(station) {
-            queue.waiting.push_back(waiting);
+            queue.outbox.push(waiting, on_the_bus);
         }
         self.begin(now);
+    }
+
+    /// A station whose frames are too many gives up one that would go after this one.
+    pub(super) fn make_way(&mut self, station: Station, frame: &Frame) -> bool {
+        let on_the_bus = self.is_sending(station);
+        self.queue(station)
+            .filter(|queue| queue.outbox.len() > usize::from(on_the_bus))
+            .is_some_and(|queue| queue.outbox.make_way(frame))
+    }
+
+    fn is_sending(&self, station: Station) -> bool {
+        let sending = self.sending.as_ref();
+        sending.is_some_and(|of| of.station == station)
     }
 
     /// Takes back all frames of a station, one that is on the bus included. How many there were.
@@ -133,14 +141,10 @@ impl VirtualBus {
         let Some(queue) = self.queue(station) else {
             return 0;
         };
-        let count = queue.waiting.len();
-        queue.waiting.clear();
+        let count = queue.outbox.len();
+        queue.outbox.clear();
         queue.errors = 0;
-        if self
-            .sending
-            .as_ref()
-            .is_some_and(|of| of.station == station)
-        {
+        if self.is_sending(station) {
             self.sending = None;
             self.begin(now);
         }
@@ -155,11 +159,12 @@ impl VirtualBus {
     /// What ends at or before `now`, one at a time.
     pub(super) fn advance(&mut self, now: Duration) -> Option<Event> {
         let sending = self.sending.take_if(|sending| sending.ends <= now)?;
+        self.free_at = sending.ends;
         let queue = self.queue(sending.station)?;
         let event = if sending.broken {
-            Event::Broken(sending.station, queue.waiting.front()?.frame)
+            Event::Broken(sending.station, queue.outbox.front()?.frame)
         } else {
-            Event::Passed(sending.station, queue.waiting.pop_front()?)
+            Event::Passed(sending.station, queue.outbox.pop()?)
         };
         self.begin(sending.ends);
         Some(event)
@@ -172,23 +177,26 @@ impl VirtualBus {
             return;
         }
         let live = self.queues.iter().filter(|queue| queue.live).count();
-        if self.acknowledge == Acknowledge::Stations && live < 2 {
-            return;
-        }
-        let heads = self.queues.iter().filter_map(|queue| queue.waiting.front());
+        let by_stations = self.acknowledge == Acknowledge::Stations;
+        // No station acknowledges its own frames.
+        let heard = |queue: &Queue| !by_stations || live > usize::from(queue.live);
+        let waiting = self.queues.iter().filter(|queue| heard(queue));
+        let heads = waiting.filter_map(|queue| queue.outbox.front());
         let Some(first) = heads.map(|head| head.since).min() else {
             return;
         };
-        let at = at.max(first);
+        let at = at.max(first).max(self.free_at);
+        // Who has waited longest goes first among equals, which a real bus does not have.
         let rank = |queue: &Queue| {
-            let head = queue.waiting.front().filter(|head| head.since <= at);
-            head.map(|head| arbitration(&head.frame))
+            let head = queue.outbox.front().filter(|head| head.since <= at);
+            head.map(|head| (arbitration(&head.frame), head.since))
         };
-        let taking_part = self.queues.iter_mut().filter(|queue| rank(queue).is_some());
+        let taking_part = self.queues.iter_mut();
+        let taking_part = taking_part.filter(|queue| heard(queue) && rank(queue).is_some());
         let Some(queue) = taking_part.min_by_key(|queue| rank(queue)) else {
             return;
         };
-        let Some(waiting) = queue.waiting.front() else {
+        let Some(waiting) = queue.outbox.front() else {
             return;
         };
         let broken = queue.errors > 0;
@@ -199,29 +207,17 @@ impl VirtualBus {
             frame_time(&waiting.frame, self.rates)
         };
         self.sending = Some(Sending {
-            station: queue.station,
+            station: queue.outbox.station,
             broken,
             ends: at.saturating_add(time),
         });
     }
 }
 
-/// The bits of the arbitration field in their order, as a number: the lowest wins.
-fn arbitration(frame: &Frame) -> u32 {
-    let number = frame.id().number();
-    let remote = u32::from(frame.kind() == Kind::Remote);
-    if frame.id().is_extended() {
-        // Base identifier, substitute remote request, identifier extension, the rest, remote request.
-        (number >> 18) << 21 | 0b11 << 19 | (number & 0x3_ffff) << 1 | remote
-    } else {
-        number << 21 | remote << 20
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::Id;
+    use crate::frame::{Id, Kind};
 
     const RATES: Rates = Rates {
         nominal: 1_000_000,
@@ -341,6 +337,43 @@ mod tests {
         bus.attach(Station::Host(7));
         bus.set_live(Station::Host(7), true, later);
         assert!(bus.next_event().is_some_and(|at| at > later));
+    }
+
+    #[test]
+    fn who_sends_without_listening_is_acknowledged_by_the_only_one_who_does() {
+        let mut bus = bus(1, Acknowledge::Stations);
+        bus.attach(Station::Injector);
+        bus.submit(Station::Controller(0), waiting(1, false), Duration::ZERO);
+        bus.submit(Station::Injector, waiting(2, false), Duration::ZERO);
+        assert_eq!(drain(&mut bus), [(Station::Injector, "002".to_owned())]);
+    }
+
+    #[test]
+    fn a_bus_that_was_busy_is_not_used_twice_by_who_comes_late() {
+        let mut bus = bus(2, Acknowledge::Bus);
+        let time = frame_time(&waiting(1, false).frame, RATES);
+        bus.submit(Station::Controller(0), waiting(1, false), Duration::ZERO);
+        assert!(bus.advance(time).is_some());
+        // It looked at the clock before the other frame had passed, and was held up since.
+        bus.submit(Station::Controller(1), waiting(1, false), time / 4);
+        assert_eq!(bus.next_event(), Some(time * 2));
+    }
+
+    #[test]
+    fn equals_take_turns() {
+        let mut bus = bus(2, Acknowledge::Bus);
+        for at in 0..3_u64 {
+            for station in 0..2 {
+                let since = Duration::from_nanos(at);
+                let frame = Waiting {
+                    since,
+                    ..waiting(1, false)
+                };
+                bus.submit(Station::Controller(station), frame, since);
+            }
+        }
+        let order: Vec<_> = drain(&mut bus).into_iter().map(|(at, _)| at).collect();
+        assert_eq!(order, [0, 1, 0, 1, 0, 1].map(Station::Controller));
     }
 
     #[test]
