@@ -157,7 +157,7 @@ impl Encoder {
                 .field("height", side(size.height))
                 .field("framerate", rate)
                 .build(),
-            output: settings.caps(codec.output_caps()),
+            output: settings.caps(codec.output_caps(), elements),
             settings: Some(settings),
         };
         let running = Running::start(plan, host, library.admit()?)?;

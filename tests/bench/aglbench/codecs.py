@@ -111,11 +111,11 @@ def ffmpeg(programs: Programs, clip: Clip) -> str:
     return same(found, clip, "FFmpeg", result.text)
 
 
-def decoded(stream: bytes, raw: bytes, work: Path) -> float:
-    """What the host makes of a stream of H.264 that was made of `raw`: all its pictures, so close to it, in dB."""
+def decoded(stream: bytes, raw: bytes, work: Path, codec: str = "h264") -> float:
+    """What the host makes of a stream that was made of `raw`: all its pictures, so close to it, in dB."""
     coded = work / "encoded"
     coded.write_bytes(stream)
-    pictures = clips.decoded(coded, "h264")
+    pictures = clips.decoded(coded, codec)
     must(len(pictures) == len(raw), f"{len(pictures)} bytes of pictures, {len(raw)} wanted")
     quality = clips.psnr(pictures, raw)
     must(quality > 30, f"only {quality:.1f} dB")
@@ -133,6 +133,15 @@ def gstreamer_encodes(programs: Programs, raw: bytes, part: Part, bitrate: int, 
     rate = len(stream) * 8 * clips.RATE / part.frames
     must(abs(rate - bitrate) < bitrate / 10, f"{rate:.0f} bit/s, asked for {bitrate}")
     return f"{part.frames} frames, {quality:.1f} dB, {rate / 1000:.0f} kbit/s of {bitrate // 1000}"
+
+
+def gstreamer_encodes_hevc(programs: Programs, raw: bytes, part: Part, bitrate: int, work: Path) -> str:
+    """v4l2h265enc of the profile Main: the host decodes all frames, close to what they were."""
+    result = programs.run(f"gst-launch-1.0 -q filesrc location=/guest/clips/raw ! rawvideoparse format=i420 width={part.width} height={part.height} "
+                          f"framerate={clips.RATE}/1 ! v4l2h265enc extra-controls=controls,video_bitrate={bitrate} ! video/x-h265,profile=main ! "
+                          "filesink location=/tmp/out")
+    must(result.code == 0, result.text[-1500:])
+    return f"{part.frames} frames, {decoded(programs.fetch('/tmp/out'), raw, work, 'h265'):.1f} dB"
 
 
 def ffmpeg_encodes(programs: Programs, raw: bytes, part: Part, bitrate: int, work: Path) -> str:

@@ -22,27 +22,33 @@ const H264_PROFILE: u32 = 0x0099_0a6b;
 const VP8_PROFILE: u32 = 0x0099_0aff;
 const VP9_PROFILE: u32 = 0x0099_0b00;
 const HEVC_PROFILE: u32 = 0x0099_0b67;
+const HEVC_LEVEL: u32 = 0x0099_0b68;
 
 const H264_PROFILES: &[&str] = &["Baseline", "Constrained Baseline", "Main", "", "High"];
 /// Where no profile was asked for, the encoder takes the highest.
 const H264_HIGH: i32 = 4;
-const LEVELS: &[&str] = &[
+const H264_LEVELS: &[&str] = &[
     "1", "", "1.1", "1.2", "1.3", "2", "2.1", "2.2", "3", "3.1", "3.2", "4", "4.1", "4.2", "5",
     "5.1",
 ];
 /// The levels times ten, in that order.
-const LEVEL_NUMBERS: [u8; 16] = [
+const H264_NUMBERS: [u8; 16] = [
     10, 9, 11, 12, 13, 20, 21, 22, 30, 31, 32, 40, 41, 42, 50, 51,
 ];
-/// Where no level was asked for, the encoder takes the least that will do.
-const ANY_LEVEL: i32 = 11;
+const HEVC_LEVELS: &[&str] = &[
+    "1", "2", "2.1", "3", "3.1", "4", "4.1", "5", "5.1", "5.2", "6", "6.1", "6.2",
+];
+const HEVC_NUMBERS: [u8; 13] = [10, 20, 21, 30, 31, 40, 41, 50, 51, 52, 60, 61, 62];
+/// Both are level 4. Where no level was asked for, the encoder takes the least that will do.
+const ANY_H264_LEVEL: i32 = 11;
+const ANY_HEVC_LEVEL: i32 = 5;
 
 const DECODER: [Spec; 2] = [
     Spec::class(USER_CLASS, "User Controls"),
     least_buffers(MIN_BUFFERS_FOR_CAPTURE, "Min Number of Capture Buffers", 2),
 ];
 
-const ENCODER: [Spec; 12] = [
+const ENCODER: [Spec; 13] = [
     Spec::class(USER_CLASS, "User Controls"),
     least_buffers(MIN_BUFFERS_FOR_OUTPUT, "Min Number of Output Buffers", 1),
     Spec::class(CODEC_CLASS, "Codec Controls"),
@@ -60,7 +66,12 @@ const ENCODER: [Spec; 12] = [
         2_000_000,
     ),
     Spec::new(FORCE_KEY_FRAME, "Force Key Frame", Kind::Button, 0),
-    Spec::new(H264_LEVEL, "H264 Level", Kind::Menu(LEVELS), ANY_LEVEL),
+    Spec::new(
+        H264_LEVEL,
+        "H264 Level",
+        Kind::Menu(H264_LEVELS),
+        ANY_H264_LEVEL,
+    ),
     Spec::new(
         H264_PROFILE,
         "H264 Profile",
@@ -70,6 +81,13 @@ const ENCODER: [Spec; 12] = [
     Spec::new(VP8_PROFILE, "VP8 Profile", Kind::Menu(&["0"]), 0),
     Spec::new(VP9_PROFILE, "VP9 Profile", Kind::Menu(&["0"]), 0),
     Spec::new(HEVC_PROFILE, "HEVC Profile", Kind::Menu(&["Main"]), 0),
+    // GStreamer's v4l2h265enc does not negotiate without it.
+    Spec::new(
+        HEVC_LEVEL,
+        "HEVC Level",
+        Kind::Menu(HEVC_LEVELS),
+        ANY_HEVC_LEVEL,
+    ),
 ];
 
 const fn least_buffers(id: u32, name: &'static str, value: i32) -> Spec {
@@ -88,7 +106,7 @@ fn codec_of(id: u32) -> Option<Codec> {
         H264_LEVEL | H264_PROFILE => Some(Codec::H264),
         VP8_PROFILE => Some(Codec::Vp8),
         VP9_PROFILE => Some(Codec::Vp9),
-        HEVC_PROFILE => Some(Codec::Hevc),
+        HEVC_PROFILE | HEVC_LEVEL => Some(Codec::Hevc),
         _ => None,
     }
 }
@@ -109,6 +127,12 @@ fn number(controls: &Controls, id: u32) -> u32 {
     u32::try_from(controls.value(id)).unwrap_or(0)
 }
 
+/// The level that was asked for, times ten.
+fn level(value: i32, any: i32, numbers: &[u8]) -> Option<u8> {
+    let at = usize::try_from(value).ok().filter(|_| value != any)?;
+    numbers.get(at).copied()
+}
+
 /// How an encoder is to encode.
 #[must_use]
 pub fn settings(controls: &Controls, chosen: &Chosen) -> EncoderSettings {
@@ -119,14 +143,12 @@ pub fn settings(controls: &Controls, chosen: &Chosen) -> EncoderSettings {
                 2 => Some(Profile::H264(H264Profile::Main)),
                 _ => None,
             },
-            match controls.value(H264_LEVEL) {
-                ANY_LEVEL => None,
-                level => usize::try_from(level)
-                    .ok()
-                    .and_then(|at| LEVEL_NUMBERS.get(at))
-                    .copied(),
-            },
+            level(controls.value(H264_LEVEL), ANY_H264_LEVEL, &H264_NUMBERS),
         ),
+        Codec::Hevc => {
+            let value = controls.value(HEVC_LEVEL);
+            (None, level(value, ANY_HEVC_LEVEL, &HEVC_NUMBERS))
+        }
         _ => (None, None),
     };
     EncoderSettings {
@@ -139,5 +161,29 @@ pub fn settings(controls: &Controls, chosen: &Chosen) -> EncoderSettings {
         key_interval: number(controls, GOP_SIZE),
         profile,
         level,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_in_words_are_those_in_numbers_and_the_usual_one_is_left_to_the_encoder() {
+        for (words, numbers, any) in [
+            (H264_LEVELS, &H264_NUMBERS[..], ANY_H264_LEVEL),
+            (HEVC_LEVELS, &HEVC_NUMBERS[..], ANY_HEVC_LEVEL),
+        ] {
+            assert_eq!(words.len(), numbers.len());
+            for (value, (word, number)) in words.iter().zip(numbers).enumerate() {
+                let text = format!("{}.{}", number / 10, number % 10);
+                assert!(
+                    word.is_empty() || *word == text.trim_end_matches(".0"),
+                    "{word} is not {number}"
+                );
+                let asked = level(i32::try_from(value).unwrap(), any, numbers);
+                assert_eq!(asked, (*word != "4").then_some(*number));
+            }
+        }
     }
 }
