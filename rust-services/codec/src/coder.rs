@@ -14,6 +14,9 @@ use crate::{
     Layout, Library, Picture, PixelFormat, RawPicture, Session, Size, WriteError,
 };
 
+/// Inputs that a codec has in front of it, at most: with so many, none has [`Coder::room`].
+pub const MOST_INPUTS: usize = 4;
+
 /// What a codec is wanted for.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Job {

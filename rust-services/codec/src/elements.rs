@@ -66,6 +66,32 @@ impl Default for Elements {
     }
 }
 
+impl Elements {
+    /// Those of a device that only decodes, and only these codecs; without a list, all.
+    #[must_use]
+    pub fn of_decoder(&self, codecs: Option<&[Codec]>) -> Self {
+        Self {
+            decoders: only(&self.decoders, codecs),
+            encoders: BTreeMap::new(),
+        }
+    }
+
+    /// The same for one that only encodes.
+    #[must_use]
+    pub fn of_encoder(&self, codecs: Option<&[Codec]>) -> Self {
+        Self {
+            decoders: BTreeMap::new(),
+            encoders: only(&self.encoders, codecs),
+        }
+    }
+}
+
+fn only(all: &BTreeMap<Codec, String>, codecs: Option<&[Codec]>) -> BTreeMap<Codec, String> {
+    let mut wanted = all.clone();
+    wanted.retain(|codec, _| codecs.is_none_or(|codecs| codecs.contains(codec)));
+    wanted
+}
+
 /// The codecs that can be used.
 #[derive(Clone, Debug)]
 pub struct Library {
@@ -160,4 +186,21 @@ pub(crate) fn codec_element(bin: &impl IsA<gst::Bin>) -> Result<gst::Element, St
                 .is_some_and(|klass| klass.contains("Decoder") || klass.contains("Encoder"))
         })
         .ok_or_else(|| "none of these elements is a decoder or an encoder".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_has_only_the_elements_of_what_it_does() {
+        let all = Elements::default();
+        let decoder = all.of_decoder(Some(&[Codec::Vp8, Codec::Av1]));
+        assert!(decoder.encoders.is_empty());
+        let names: Vec<_> = decoder.decoders.keys().collect();
+        assert_eq!(names, [&Codec::Vp8, &Codec::Av1]);
+        let encoder = all.of_encoder(None);
+        assert!(encoder.decoders.is_empty());
+        assert_eq!(encoder.encoders, all.encoders);
+    }
 }

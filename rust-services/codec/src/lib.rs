@@ -33,10 +33,13 @@ mod decoder;
 mod elements;
 mod encoder;
 mod error;
+pub mod isolation;
 mod layout;
 mod ledger;
 mod picture;
 pub mod process;
+#[cfg(feature = "scripted")]
+pub mod scripted;
 mod session;
 mod settings;
 

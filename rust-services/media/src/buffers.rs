@@ -7,18 +7,9 @@ use rustix::io::Errno;
 use crate::function::Context;
 use crate::outbox::Session;
 use crate::payload::{Answer, BufferRequest, Input, change};
-use crate::queue::{MAX_BUFFERS, Queue};
+use crate::queue::{MAX_BUFFERS, Queue, Wants};
 use crate::v4l2::buffer::CAN_SHARE_PAGES;
 use crate::v4l2::{BufType, Buffer, CreateBuffers, Ioctl, RequestBuffers};
-
-/// What a queue's buffers must be.
-#[derive(Clone, Copy, Debug)]
-pub struct Wants<'a> {
-    /// Bytes that each plane must have room for, in the present format.
-    pub sizes: &'a [u32],
-    /// Buffers that the device needs.
-    pub least: u32,
-}
 
 /// Of which queue an ioctl about buffers or streaming speaks. `None` for other ioctls.
 ///
@@ -93,13 +84,7 @@ pub fn run(
             if context.outbox.is_full() {
                 return Err(Errno::BUSY);
             }
-            queue.queue(
-                session,
-                &mut request,
-                &mut input,
-                context.memory,
-                wants.sizes,
-            )?;
+            queue.queue(session, &mut request, &mut input, context.memory, wants)?;
             Ok(request.answer())
         }
         _ => Err(Errno::NOTTY),

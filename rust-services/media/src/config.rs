@@ -96,6 +96,14 @@ pub struct Config {
     pub max_height: u32,
     /// A codec that does nothing for so long ends its session, in seconds (1 to 3600).
     pub watchdog: u32,
+    /// Where the codecs run.
+    #[cfg(feature = "gstreamer")]
+    pub isolation: agl_virtio_codec::isolation::Isolation,
+    /// MiB that the codec of a stream may have in a process of its own (64 to 65536).
+    pub session_memory: u32,
+    /// MiB of coded bytes and of pictures to encode that the codecs of all streams may hold (1 to
+    /// 65536).
+    pub input_memory: u32,
     /// Which camera goes first when there is not time for all: 0 for none, or the real-time
     /// priority of its thread (1 to 99). The rear view camera should have the highest.
     pub priority: u8,
@@ -124,6 +132,12 @@ impl Default for Config {
             max_width: 4096,
             max_height: 4096,
             watchdog: 20,
+            #[cfg(feature = "gstreamer")]
+            isolation: agl_virtio_codec::isolation::Isolation::default(),
+            // Of 3840x2160 with sixteen reference pictures libav has 500.
+            session_memory: 2048,
+            // Eight streams of 3840x2160 to be encoded have 400.
+            input_memory: 512,
             priority: 0,
         }
     }
@@ -180,6 +194,18 @@ impl Config {
             )
         };
         told(self) == told(other)
+    }
+}
+
+impl Config {
+    /// Where its codecs run; nothing of a camera.
+    #[must_use]
+    pub fn isolation_name(&self) -> &'static str {
+        #[cfg(feature = "gstreamer")]
+        if self.function != FunctionKind::Camera {
+            return self.isolation.name();
+        }
+        ""
     }
 }
 
@@ -246,6 +272,8 @@ impl Config {
         problems.range("max_width", &self.max_width, sides.clone());
         problems.range("max_height", &self.max_height, sides);
         problems.range("watchdog", &self.watchdog, 1..=3600);
+        problems.range("session_memory", &self.session_memory, 64..=65_536);
+        problems.range("input_memory", &self.input_memory, 1..=65_536);
         let pixels = u64::from(self.max_width).saturating_mul(self.max_height.into());
         problems.require(
             pixels <= MOST_PIXELS,
@@ -285,6 +313,37 @@ impl Config {
         agl_virtio_codec::Limits {
             least: Size::new(LEAST_SIDE, LEAST_SIDE),
             most: Size::new(self.max_width, self.max_height),
+        }
+    }
+
+    /// The elements of the function that is wanted, and of the codecs that are.
+    #[must_use]
+    pub fn wanted(&self) -> agl_virtio_codec::Elements {
+        let codecs = self.codecs.as_deref();
+        match self.function {
+            FunctionKind::Encoder => self.elements.of_encoder(codecs),
+            FunctionKind::Camera | FunctionKind::Decoder => self.elements.of_decoder(codecs),
+        }
+    }
+
+    /// After how long a codec that does nothing is given up.
+    #[must_use]
+    pub fn patience(&self) -> std::time::Duration {
+        std::time::Duration::from_secs(self.watchdog.into())
+    }
+
+    /// What the processes of codecs are for. `log` is how much they say.
+    #[must_use]
+    pub fn setup(&self, sandbox: bool, log: log::LevelFilter) -> agl_virtio_codec::process::Setup {
+        agl_virtio_codec::process::Setup {
+            elements: self.wanted(),
+            paths: self.paths.clone(),
+            patience: self.patience(),
+            memory: u64::from(self.session_memory) << 20,
+            pixels: self.limits().most.even().pixels(),
+            sessions: u32::try_from(self.max_streams).unwrap_or(u32::MAX),
+            sandbox,
+            log: log.to_string(),
         }
     }
 }
@@ -351,6 +410,11 @@ mod tests {
         assert_eq!(codec(|config| config.max_height = 8192), ["max_width"]);
         assert_eq!(codec(|config| config.max_height = 9), ["max_height"]);
         assert_eq!(codec(|config| config.watchdog = 0), ["watchdog"]);
+        assert_eq!(
+            codec(|config| config.session_memory = 63),
+            ["session_memory"]
+        );
+        assert_eq!(codec(|config| config.input_memory = 0), ["input_memory"]);
         assert_eq!(
             codec(|config| config.max_pixel_rate = 0),
             ["max_pixel_rate"]

@@ -40,8 +40,8 @@ struct Control {
     statistics: Arc<Statistics>,
 }
 
-/// Number, format or nothing, width, height, pictures per second.
-type Consumer = (u32, String, u32, u32, u32);
+/// Number, format or nothing, width, height, pictures per second, process of its codec.
+type Consumer = (u32, String, u32, u32, u32, u32);
 
 #[zbus::interface(name = "org.automotivelinux.Virtio1.Media")]
 impl Control {
@@ -96,8 +96,15 @@ impl Control {
         self.config.max_pixel_rate
     }
 
-    /// The guest's sessions: number, and for the one that streams its format, width, height and
-    /// pictures per second.
+    /// Where the codecs run: each stream's in a process, or in a thread of the service; nothing of a
+    /// camera.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn isolation(&self) -> &str {
+        self.config.isolation_name()
+    }
+
+    /// The guest's sessions: number, and for those that stream format, width, height, pictures per
+    /// second, and the number of the process in which the codec runs, or 0 where that is the service's.
     #[zbus(property(emits_changed_signal = "false"))]
     fn sessions(&self) -> Vec<Consumer> {
         let sessions = self.statistics.snapshot().sessions.into_iter();
@@ -109,8 +116,9 @@ impl Control {
                     work.width,
                     work.height,
                     work.rate,
+                    work.process,
                 ),
-                None => (session, String::new(), 0, 0, 0),
+                None => (session, String::new(), 0, 0, 0, 0),
             })
             .collect()
     }

@@ -16,6 +16,19 @@ use crate::v4l2::{BufType, Buffer, BufferFlags, Memory, Plane, RequestBuffers};
 /// Most buffers of a queue (`VIDEO_MAX_FRAME`).
 pub const MAX_BUFFERS: u32 = 32;
 
+/// What a queue's buffers must be.
+#[derive(Clone, Copy, Debug)]
+pub struct Wants<'a> {
+    /// Bytes that each plane must have room for, in the present format.
+    pub sizes: &'a [u32],
+    /// Buffers that the device needs.
+    pub least: u32,
+    /// Bytes that a plane may bring, at most.
+    pub most: u32,
+    /// Runs of pages that the device may still note.
+    pub runs: usize,
+}
+
 /// What became of a buffer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum State {
@@ -76,6 +89,8 @@ pub struct Queue {
     owner: Option<Session>,
     slots: Vec<Slot>,
     waiting: VecDeque<u32>,
+    /// Runs of pages of those that wait.
+    runs: usize,
     streaming: bool,
     clock: BufferFlags,
 }
@@ -89,6 +104,7 @@ impl Queue {
             owner: None,
             slots: Vec::new(),
             waiting: VecDeque::new(),
+            runs: 0,
             streaming: false,
             clock,
         }
@@ -136,6 +152,12 @@ impl Queue {
         self.waiting.len()
     }
 
+    /// Runs of pages that are noted of them.
+    #[must_use]
+    pub fn runs(&self) -> usize {
+        self.runs
+    }
+
     /// # Errors
     /// EBUSY where another session has it.
     pub fn claim(&self, session: Session) -> Result<(), Errno> {
@@ -179,6 +201,7 @@ impl Queue {
         }
         self.slots.clear();
         self.waiting.clear();
+        self.runs = 0;
         self.owner = None;
         if request.count > 0 {
             request.count = request.count.clamp(least.max(1), MAX_BUFFERS);
@@ -247,18 +270,19 @@ impl Queue {
         Ok(())
     }
 
-    /// QBUF: the buffer is the device's. `sizes` is what each plane must have room for; a queue
-    /// that the driver fills has no such wish.
+    /// QBUF: the buffer is the device's. What each plane must have room for is no wish of a queue that
+    /// the driver fills.
     ///
     /// # Errors
-    /// EINVAL for a buffer that is not the driver's, too small, or not in guest memory.
+    /// EINVAL for a buffer that is not the driver's, too small, or brings more than may be; EFAULT for
+    /// one that is not in guest memory; ENOMEM for one in more pieces than the device may note.
     pub fn queue(
         &mut self,
         session: Session,
         request: &mut BufferRequest,
         input: &mut Input<'_>,
         memory: &GuestMemory,
-        sizes: &[u32],
+        wants: Wants<'_>,
     ) -> Result<(), Errno> {
         self.claim(session)?;
         let clock = self.clock;
@@ -267,11 +291,15 @@ impl Queue {
             return Err(Errno::INVAL);
         }
         let runs = request.take_pages(input)?;
-        if runs.len() != sizes.len() {
+        if runs.len() != wants.sizes.len() {
             return Err(Errno::INVAL);
         }
+        let noted = runs.iter().map(Vec::len).sum();
+        if noted > wants.runs {
+            return Err(Errno::NOMEM);
+        }
         let mut planes = Vec::with_capacity(runs.len());
-        for (runs, &size) in runs.into_iter().zip(sizes) {
+        for (runs, &size) in runs.into_iter().zip(wants.sizes) {
             let pages = Pages::new(memory, runs).map_err(|_| Errno::FAULT)?;
             if !is_output && pages.len() < usize::try_from(size).unwrap_or(usize::MAX) {
                 return Err(Errno::INVAL);
@@ -281,7 +309,8 @@ impl Queue {
         if is_output {
             for (pages, plane) in planes.iter().zip(&request.planes) {
                 let used = usize::try_from(plane.bytesused).unwrap_or(usize::MAX);
-                if used > pages.len() || plane.data_offset > plane.bytesused {
+                let bytes = plane.bytesused.checked_sub(plane.data_offset);
+                if used > pages.len() || bytes.is_none_or(|bytes| bytes > wants.most) {
                     return Err(Errno::INVAL);
                 }
             }
@@ -295,6 +324,7 @@ impl Queue {
         slot.buffer = request.buffer;
         slot.plane_words.clone_from(&request.planes);
         self.waiting.push_back(index);
+        self.runs = self.runs.saturating_add(noted);
         Ok(())
     }
 
@@ -319,6 +349,7 @@ impl Queue {
         self.claim(session)?;
         self.streaming = false;
         self.waiting.clear();
+        self.runs = 0;
         for slot in &mut self.slots {
             slot.state = State::Free;
             // From here on these pages are nobody's that the device knows.
@@ -336,12 +367,15 @@ impl Queue {
     pub fn take(&mut self) -> Option<Queued> {
         let index = self.waiting.pop_front()?;
         let slot = self.slot(index).ok()?;
-        Some(Queued {
+        let queued = Queued {
             index,
             planes: std::mem::take(&mut slot.planes),
             buffer: slot.buffer,
             plane_words: slot.plane_words.clone(),
-        })
+        };
+        let noted = queued.planes.iter().map(Pages::runs).sum();
+        self.runs = self.runs.saturating_sub(noted);
+        Some(queued)
     }
 
     /// The device is done with a buffer: what to tell the driver. `None` where it is the driver's

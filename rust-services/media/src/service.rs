@@ -5,6 +5,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+#[cfg(feature = "gstreamer")]
+use agl_virtio_service::cli::CommonArgs;
 use agl_virtio_service::cli::Program;
 use agl_virtio_service::sandbox::{Policy, Role};
 use agl_virtio_service::{Daemon, Exit, ExitReason, Service, ServingError, realtime};
@@ -104,28 +106,27 @@ impl Daemon for Media {
         old.is_same_device(new)
     }
 
+    #[cfg(feature = "gstreamer")]
+    fn before_sandbox(config: &Config, common: &CommonArgs) -> std::io::Result<()> {
+        if config.function == FunctionKind::Camera {
+            return Ok(());
+        }
+        let setup = || config.setup(!common.no_sandbox, common.log);
+        agl_virtio_codec::isolation::prepare(config.isolation, setup)
+    }
+
     fn sandbox(config: &Config, policy: &mut Policy) {
         let is_camera = config.function == FunctionKind::Camera;
         if is_camera && config.source == SourceKind::TestPicture {
             return;
         }
-        policy.backend_threads();
-        policy.read_only("/proc").read_only("/usr/share");
-        let mut folders = vec![("HOME", ".cache/gstreamer-1.0")];
+        #[cfg(feature = "gstreamer")]
+        agl_virtio_codec::isolation::allow(policy, &config.paths);
         if is_camera {
             policy.read_only("/sys").read_write("/dev/shm");
-            folders.push(("XDG_RUNTIME_DIR", ""));
-        } else {
-            // Codecs in software count processors and look at what they can do.
-            policy.read_only("/sys/devices/system");
-        }
-        for (variable, folder) in folders {
-            if let Some(home) = std::env::var_os(variable) {
-                policy.read_write(PathBuf::from(home).join(folder));
+            if let Some(folder) = std::env::var_os("XDG_RUNTIME_DIR") {
+                policy.read_write(PathBuf::from(folder));
             }
-        }
-        for path in &config.paths {
-            policy.read_write(path);
         }
     }
 
@@ -158,7 +159,7 @@ fn function(
     statistics: &Arc<Statistics>,
 ) -> Result<Functions, MediaError> {
     if config.function != FunctionKind::Camera {
-        return codec(config, statistics);
+        return codec(service, config, statistics);
     }
     let camera = Camera::new(
         config.card().to_owned(),
@@ -170,52 +171,54 @@ fn function(
 }
 
 #[cfg(feature = "gstreamer")]
-fn codec(config: &Config, statistics: &Arc<Statistics>) -> Result<Functions, MediaError> {
-    use std::time::Duration;
+fn codec(
+    service: &Service<Config>,
+    config: &Config,
+    statistics: &Arc<Statistics>,
+) -> Result<Functions, MediaError> {
+    use agl_virtio_codec::isolation::Supply;
+    use agl_virtio_codec::{Bell, CodecError, Host};
 
-    use agl_virtio_codec::coder::HostCodecs;
-    use agl_virtio_codec::{Bell, CodecError, Host, Library};
+    use crate::codec::{CodecDevice, MOST_RUNS, Offer, Way};
 
-    use crate::codec::{CodecDevice, Offer, Way};
-
-    let library = Library::load(&config.elements)?;
-    let (way, there): (_, Vec<_>) = if config.function == FunctionKind::Encoder {
-        (Way::Encode, library.encoders().collect())
-    } else {
-        (Way::Decode, library.decoders().collect())
-    };
-    let wanted = |codec: &_| {
-        let wanted = config.codecs.as_ref();
-        wanted.is_none_or(|wanted| wanted.contains(codec))
-    };
-    let codecs: Vec<_> = there.into_iter().filter(wanted).collect();
-    if codecs.is_empty() {
-        return Err(CodecError::NoCodec.into());
-    }
-    let names: Vec<_> = codecs.iter().map(|codec| codec.name()).collect();
-    log::info!("{}: {}", config.function.name(), names.join(", "));
     let bell = Arc::new(Bell::default());
-    let ring = Arc::clone(&bell);
+    let (ring, sandbox) = (Arc::clone(&bell), service.sandbox.clone());
     let host = Host {
         notify: Arc::new(move || ring.ring()),
-        // The queue thread starts them, and they may do what it may.
-        prepare: Arc::new(|| ()),
-        patience: Duration::from_secs(config.watchdog.into()),
+        // Mostly the queue thread starts them, and they may do what it may.
+        prepare: Arc::new(move || sandbox.enter(Role::Backend)),
+        patience: config.patience(),
     };
+    let supply = Supply::open(&config.wanted(), host)?;
+    let (way, offered) = if config.function == FunctionKind::Encoder {
+        (Way::Encode, supply.encoders)
+    } else {
+        (Way::Decode, supply.decoders)
+    };
+    if offered.is_empty() {
+        return Err(CodecError::NoCodec.into());
+    }
+    let names: Vec<_> = offered.iter().map(|codec| codec.name()).collect();
+    log::info!("{}: {}", config.function.name(), names.join(", "));
     let offer = Offer {
         way,
-        codecs,
+        codecs: offered,
         limits: config.limits(),
         max_streams: config.max_streams,
         max_pixel_rate: config.max_pixel_rate,
+        max_input_bytes: u64::from(config.input_memory) << 20,
+        max_runs: MOST_RUNS,
     };
-    let codecs = Box::new(HostCodecs { library, host });
-    let device = CodecDevice::new(offer, codecs, bell, Arc::clone(statistics));
+    let device = CodecDevice::new(offer, supply.codecs, bell, Arc::clone(statistics));
     Ok((Box::new(device), names))
 }
 
 #[cfg(not(feature = "gstreamer"))]
-fn codec(_config: &Config, _statistics: &Arc<Statistics>) -> Result<Functions, MediaError> {
+fn codec(
+    _service: &Service<Config>,
+    _config: &Config,
+    _statistics: &Arc<Statistics>,
+) -> Result<Functions, MediaError> {
     let reason = "this service was built without GStreamer, which has the codecs".to_owned();
     Err(SourceError(reason).into())
 }

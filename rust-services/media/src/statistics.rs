@@ -25,6 +25,9 @@ pub struct Statistics {
     bytes: AtomicU64,
     dropped: AtomicU64,
     damaged: AtomicU64,
+    over_budget: AtomicU64,
+    codecs_died: AtomicU64,
+    codecs_hung: AtomicU64,
     state: Mutex<State>,
     waker: OnceLock<Waker>,
 }
@@ -40,6 +43,8 @@ pub struct Work {
     pub height: u32,
     /// Pictures in a second, as far as that is known; else 0.
     pub rate: u32,
+    /// The process in which its codec runs; 0 where that is the service's.
+    pub process: u32,
 }
 
 /// What changes seldom.
@@ -127,6 +132,23 @@ impl Statistics {
         self.damaged.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// A buffer was refused, for the device would have had to hold too much.
+    pub fn over_budget(&self) {
+        self.over_budget.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A codec has ended its session.
+    #[cfg(feature = "gstreamer")]
+    pub fn codec_failed(&self, error: &agl_virtio_codec::CodecError) {
+        use agl_virtio_codec::CodecError;
+
+        match error {
+            CodecError::Died { .. } => self.codecs_died.fetch_add(1, Ordering::Relaxed),
+            CodecError::Hangs { .. } => self.codecs_hung.fetch_add(1, Ordering::Relaxed),
+            _ => 0,
+        };
+    }
+
     /// Somebody on the bus wants a session to end. False where there is none.
     pub fn condemn(&self, session: Session) -> bool {
         let mut state = self.state();
@@ -168,6 +190,9 @@ impl Statistics {
             ("frame-bytes", load(&self.bytes)),
             ("frames-dropped", load(&self.dropped)),
             ("frames-damaged", load(&self.damaged)),
+            ("buffers-over-budget", load(&self.over_budget)),
+            ("codecs-died", load(&self.codecs_died)),
+            ("codecs-hung", load(&self.codecs_hung)),
         ]
     }
 }

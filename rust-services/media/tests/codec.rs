@@ -296,6 +296,84 @@ fn streams_at_work_are_bounded_and_so_are_their_pixels() {
 }
 
 #[test]
+fn what_codecs_hold_of_all_sessions_is_bounded_and_refused_by_buffer() {
+    let mut program = Program::new(Way::Decode);
+    program.open(2);
+    for session in [1, 2] {
+        program.session = session;
+        program.request(OUTPUT, 3);
+        program.stream_on(OUTPUT);
+    }
+    let invalid = Errno::INVAL.raw_os_error();
+    assert_eq!(
+        program.try_queue(0, (32 << 20) + 1, 16 << 20, 3),
+        invalid,
+        "more than any picture has"
+    );
+    // A codec holds four inputs, and all may hold 4 MiB.
+    assert_eq!(program.try_queue(0, (1 << 20) + 1, 2 << 20, 1), 0);
+    assert_eq!(program.try_queue(1, 768 << 10, 2 << 20, 1), 0);
+    assert_eq!(program.heard(), [Heard::Damaged(0), Heard::Output(1, 0)]);
+    program.session = 1;
+    assert_eq!(program.try_queue(0, 512 << 10, 2 << 20, 1), 0);
+    assert_eq!(program.try_queue(1, 256 << 10, 2 << 20, 1), 0);
+    assert_eq!(program.heard(), [Heard::Damaged(0), Heard::Output(1, 0)]);
+    assert_eq!(program.counted("buffers-over-budget"), 2);
+    assert_eq!(program.lost(), [], "nobody is lost for it");
+    // What ends gives back what it had.
+    program.close(2);
+    assert_eq!(program.try_queue(0, 1 << 20, 2 << 20, 1), 0);
+    assert_eq!(program.heard(), [Heard::Output(0, 0)]);
+    assert_eq!(
+        program.codec(),
+        ["push 786432 at 0", "push 262144 at 0", "push 1048576 at 1"]
+    );
+}
+
+#[test]
+fn pictures_to_encode_are_held_within_the_same_bound() {
+    let mut program = Program::new(Way::Encode);
+    program.open(2);
+    // Four of the first one's pictures are 4 MiB, and that is all.
+    for (session, side, heard) in [(1, 512, Heard::Output(0, 3)), (2, 16, Heard::Damaged(0))] {
+        program.session = session;
+        program.set_format(OUTPUT, b"AB24", side, side);
+        for queue in [OUTPUT, CAPTURE] {
+            program.request(queue, 2);
+            program.stream_on(queue);
+        }
+        program.queue(OUTPUT, 0, side * side * 4, 3);
+        assert_eq!(program.heard(), [heard]);
+    }
+}
+
+#[test]
+fn the_lists_of_pages_of_all_sessions_are_bounded() {
+    let mut program = Program::new(Way::Decode);
+    program.open(2);
+    for session in [1, 2] {
+        program.session = session;
+        program.request(OUTPUT, 3);
+    }
+    let none = Errno::NOMEM.raw_os_error();
+    assert_eq!(program.try_queue(0, 9, 4096, 90), 0);
+    program.session = 1;
+    assert_eq!(program.try_queue(0, 9, 4096, 11), none);
+    assert_eq!(program.counted("buffers-over-budget"), 1);
+    assert_eq!(program.try_queue(0, 9, 4096, 10), 0);
+    // What the device has read it does not note any more; nor what was taken back.
+    program.stream_on(OUTPUT);
+    assert_eq!(program.heard(), [Heard::Output(0, 0)]);
+    assert_eq!(program.try_queue(0, 9, 4096, 11), none);
+    program.session = 2;
+    program.stream_off(OUTPUT);
+    program.session = 1;
+    program.stream_off(OUTPUT);
+    assert_eq!(program.try_queue(1, 9, 4096, 100), 0);
+    assert_eq!(program.try_queue(2, 9, 4096, 1), none);
+}
+
+#[test]
 fn formats_stay_while_there_are_buffers_and_another_codec_is_another_stream() {
     let mut program = decoding();
     let busy = Errno::BUSY.raw_os_error();

@@ -13,6 +13,8 @@
     reason = "in a test, a panic is the verdict"
 )]
 
+mod driver;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -22,13 +24,14 @@ use agl_virtio_media::v4l2::control::Control;
 #[cfg(feature = "gstreamer")]
 use agl_virtio_media::v4l2::{BufType, PixFormatMplane};
 use agl_virtio_media::v4l2::{Buffer, Format, PixFormat, RequestBuffers};
+use driver::Driver;
 use frontend::Deadline;
-use frontend::clients::media::{COMMANDS, MediaClient};
+use frontend::clients::media::COMMANDS;
 use frontend::hostile::{Attack, Request, endure};
 use frontend::memory::Buffer as GuestBuffer;
-use frontend::service_under_test::{Launch, ServiceUnderTest};
+use frontend::service_under_test::Launch;
 use rustix::io::Errno;
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 const G_FMT: u32 = 4;
 const S_FMT: u32 = 5;
@@ -68,57 +71,7 @@ fn keeper() -> PathBuf {
     keeper
 }
 
-/// A driver that speaks V4L2.
-struct Driver(MediaClient);
-
 impl Driver {
-    fn new(service: &ServiceUnderTest) -> Self {
-        let stream = service.connect(Deadline::patient()).unwrap();
-        Self(MediaClient::start(stream, &MediaClient::options(), 16).unwrap())
-    }
-
-    fn command(&mut self, words: &[u32], payload: &[u8], room: usize) -> (u32, Vec<u8>) {
-        let mut bytes = words.as_bytes().to_vec();
-        bytes.extend_from_slice(payload);
-        let answer = self.0.exchange(&bytes, 8 + room as u32).unwrap();
-        let status = u32::from_le_bytes(answer[..4].try_into().unwrap());
-        (status, answer[8..].to_vec())
-    }
-
-    fn open(&mut self) -> Result<u32, u32> {
-        match self.command(&[1, 0], &[], 8) {
-            (0, answer) => Ok(u32::from_le_bytes(answer[..4].try_into().unwrap())),
-            (status, _) => Err(status),
-        }
-    }
-
-    fn close(&mut self, session: u32) {
-        let bytes = [2, 0, session, 0];
-        assert_eq!(self.0.exchange(bytes.as_bytes(), 0).unwrap(), b"");
-    }
-
-    /// An ioctl that changes its payload.
-    fn ioctl<T: IntoBytes + FromBytes + Immutable>(
-        &mut self,
-        session: u32,
-        number: u32,
-        value: &mut T,
-    ) -> u32 {
-        let (status, answer) = self.command(
-            &[3, 0, session, number],
-            value.as_bytes(),
-            size_of_val(value),
-        );
-        if status == 0 {
-            *value = T::read_from_bytes(&answer).unwrap();
-        }
-        status
-    }
-
-    fn word(&mut self, session: u32, number: u32, word: u32) -> u32 {
-        self.command(&[3, 0, session, number], word.as_bytes(), 0).0
-    }
-
     fn format(&mut self, session: u32) -> PixFormat {
         let mut format = Format::single(&PixFormat::default());
         assert_eq!(self.ioctl(session, G_FMT, &mut format), 0);
@@ -164,13 +117,6 @@ impl Driver {
             assert_eq!(told.m, 0x1234_5678, "the pointer comes back as it was");
         }
         status
-    }
-
-    /// The next event: its code, its session, and the rest.
-    fn event(&mut self) -> (u32, u32, Vec<u8>) {
-        let bytes = self.0.event().unwrap();
-        let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
-        (word(0), word(4), bytes[8..].to_vec())
     }
 }
 

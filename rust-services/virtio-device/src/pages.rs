@@ -45,6 +45,12 @@ impl Pages {
         self.len
     }
 
+    /// Runs that it is made of.
+    #[must_use]
+    pub fn runs(&self) -> usize {
+        self.segments.len()
+    }
+
     /// Whether there is not one byte.
     #[must_use]
     pub fn is_empty(&self) -> bool {

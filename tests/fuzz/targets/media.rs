@@ -10,8 +10,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use agl_virtio_codec::scripted::Script;
 use agl_virtio_codec::{Codec, Limits, Size};
-use agl_virtio_fuzz::coder::{Says, Talkers, Word};
+use agl_virtio_fuzz::coder::Word;
 use agl_virtio_media::camera::Camera;
 use agl_virtio_media::camera::source::TestPicture;
 use agl_virtio_media::codec::{CodecDevice, Offer, Way};
@@ -57,15 +58,17 @@ fn camera() -> Camera {
 }
 
 /// Codecs of small pictures.
-fn codec(way: Way, says: &Says) -> CodecDevice {
+fn codec(way: Way, script: &Script) -> CodecDevice {
     let offer = Offer {
         way,
         codecs: vec![Codec::H264, Codec::Vp8],
         limits: Limits { least: Size::new(16, 16), most: Size::new(128, 128) },
         max_streams: 2,
         max_pixel_rate: 1 << 30,
+        max_input_bytes: 1 << 17,
+        max_runs: 8,
     };
-    CodecDevice::new(offer, Box::new(Talkers(Arc::clone(says))), Arc::default(), Arc::default())
+    CodecDevice::new(offer, Box::new(script.clone()), Arc::default(), Arc::default())
 }
 
 /// What is fuzzed.
@@ -77,11 +80,11 @@ enum Kind {
 }
 
 impl Kind {
-    fn device(self, says: &Says) -> Box<dyn Function> {
+    fn device(self, script: &Script) -> Box<dyn Function> {
         let mut device: Box<dyn Function> = match self {
             Self::Camera => Box::new(camera()),
-            Self::Decoder => Box::new(codec(Way::Decode, says)),
-            Self::Encoder => Box::new(codec(Way::Encode, says)),
+            Self::Decoder => Box::new(codec(Way::Decode, script)),
+            Self::Encoder => Box::new(codec(Way::Encode, script)),
         };
         (0..SESSIONS).for_each(|session| device.open(session).expect("nothing is in its way"));
         device
@@ -117,8 +120,8 @@ fuzz_target!(|input: (Kind, Vec<Deed>)| {
     let memory = Memory::new(Arc::new(GuestMemoryMmap::from_ranges(&ranges).expect("a little memory")));
     let mut outbox = Outbox::default();
     let mut now = Duration::from_secs(1);
-    let says = Says::default();
-    let mut device = kind.device(&says);
+    let script = Script::default();
+    let mut device = kind.device(&script);
     for deed in deeds {
         let mut context = Context { memory: &memory, now, outbox: &mut outbox };
         let (session, number, payload) = match deed {
@@ -130,7 +133,7 @@ fuzz_target!(|input: (Kind, Vec<Deed>)| {
             Deed::Any { session, number, bytes } => (session, number, bytes),
             Deed::Queue { session, index, type_, planes, used, flags } => (session, 15, queued(index, type_, planes, used, flags)),
             Deed::Says(word) => {
-                says.lock().unwrap().push_back(word);
+                script.says([word.into()]);
                 end_lost(&mut *device, &mut context);
                 continue;
             }
@@ -157,7 +160,7 @@ fuzz_target!(|input: (Kind, Vec<Deed>)| {
             }
             Deed::Die => {
                 let saved = device.saved();
-                device = kind.device(&says);
+                device = kind.device(&script);
                 device.restore(&saved);
                 assert_eq!(device.saved(), saved);
                 outbox.clear();

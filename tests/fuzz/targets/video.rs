@@ -9,8 +9,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use agl_virtio_codec::scripted::Script;
 use agl_virtio_codec::{Codec, Size};
-use agl_virtio_fuzz::coder::{Says, Talkers, Word};
+use agl_virtio_fuzz::coder::Word;
 use agl_virtio_video::model::{Formats, Function, Guest, Limits, Model, Outbox, Shared, Ticket};
 use agl_virtio_video::statistics::{Quota, Statistics};
 use agl_virtio_video::wire::{Dialect, V3, V5};
@@ -59,12 +60,12 @@ impl Guest for Nothing {
     }
 }
 
-fn model(function: Function, dialect: &Arc<dyn Dialect>, says: &Says) -> Model<Nothing> {
+fn model(function: Function, dialect: &Arc<dyn Dialect>, script: &Script) -> Model<Nothing> {
     let formats = Formats::new([Codec::H264, Codec::Vp8].into_iter(), LIMITS, &**dialect);
     let quota = Quota { sessions: 2, pixel_rate: 1 << 30 };
     let statistics = Arc::new(Statistics::new(quota));
     let shared = Shared { function, dialect: Arc::clone(dialect), formats, statistics };
-    Model::new(shared, Box::new(Talkers(Arc::clone(says))))
+    Model::new(shared, Box::new(script.clone()))
 }
 
 /// A request of small words: formats and queue types are written as their numbers.
@@ -87,8 +88,8 @@ fuzz_target!(|input: (bool, bool, Vec<Deed>)| {
     let (encodes, old, deeds) = input;
     let function = if encodes { Function::Encoder } else { Function::Decoder };
     let dialect: Arc<dyn Dialect> = if old { Arc::new(V3) } else { Arc::new(V5) };
-    let says = Says::default();
-    let mut device = model(function, &dialect, &says);
+    let script = Script::default();
+    let mut device = model(function, &dialect, &script);
     let mut owed = BTreeSet::new();
     for (number, deed) in deeds.into_iter().enumerate() {
         let mut out = Outbox::default();
@@ -96,7 +97,7 @@ fuzz_target!(|input: (bool, bool, Vec<Deed>)| {
             Deed::Plausible { command, stream, words } => plausible(command, stream, &words),
             Deed::Any(bytes) => bytes,
             Deed::Says(word) => {
-                says.lock().unwrap().push_back(word);
+                script.says([word.into()]);
                 Vec::new()
             }
             Deed::Reset => {

@@ -14,13 +14,11 @@ use super::pipeline::{Plan, size_in};
 use super::thread::{Command, Thread};
 use super::{Host, Shared};
 use crate::codec::Codec;
+use crate::coder::MOST_INPUTS;
 use crate::error::CodecError;
 use crate::layout::Size;
 use crate::ledger::Unit;
 use crate::settings::EncoderSettings;
-
-/// Inputs that may be in front of the parser.
-const MOST_WAITING: usize = 4;
 
 /// The owner's end of a session.
 pub(crate) struct Running {
@@ -97,7 +95,7 @@ impl Running {
     }
 
     pub(crate) fn room(&self) -> bool {
-        !self.failed && !self.flushing && self.shared.lock().waiting < MOST_WAITING
+        !self.failed && !self.flushing && self.shared.lock().waiting < MOST_INPUTS
     }
 
     pub(crate) fn push(&mut self, buffer: gst::Buffer) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The media device's guest driver, reduced to bytes (VIRTIO 1.4, 5.22).
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
@@ -14,6 +15,8 @@ pub const COMMANDS: u16 = 0;
 pub const EVENTS: u16 = 1;
 /// Bytes of the largest event.
 const EVENT_SIZE: u32 = 608;
+/// How long an event may take: a codec's process has plugins to load first.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A command that is on its way.
 #[derive(Debug)]
@@ -77,7 +80,8 @@ impl MediaClient {
     /// # Errors
     /// Where none comes.
     pub fn event(&mut self) -> Result<Vec<u8>> {
-        let completion = self.guest.ring_mut(EVENTS).wait(Deadline::patient())?;
+        let deadline = Deadline::after(PATIENCE);
+        let completion = self.guest.ring_mut(EVENTS).wait(deadline)?;
         let place = self
             .events
             .iter()

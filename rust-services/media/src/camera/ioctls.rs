@@ -7,10 +7,11 @@ use zerocopy::FromZeros;
 
 use super::Camera;
 use super::modes::{Interval, Mode, PixelFormat, Size};
-use crate::buffers::{self, Wants};
+use crate::buffers;
 use crate::function::Context;
 use crate::outbox::Session;
 use crate::payload::{Answer, Input, change};
+use crate::queue::Wants;
 use crate::v4l2::input::{
     CaptureParm, DISCRETE, FrameInterval, FrameSize, Input as CameraInput, TIME_PER_FRAME,
 };
@@ -166,6 +167,9 @@ impl Camera {
                 let wants = Wants {
                     sizes: &[self.mode.pix().sizeimage],
                     least: LEAST_BUFFERS,
+                    // They bring nothing, and one queue cannot note much.
+                    most: 0,
+                    runs: usize::MAX,
                 };
                 buffers::run(&mut self.queue, session, ioctl, input, wants, context)
             }

@@ -186,6 +186,7 @@ impl Mode {
             width: self.width,
             height: self.height,
             rate: self.interval.rate(),
+            process: 0,
         }
     }
 

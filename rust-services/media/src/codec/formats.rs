@@ -12,8 +12,8 @@ use crate::v4l2::{FourCc, Fraction, PixFormatMplane};
 const ROW_ALIGN: u32 = 16;
 /// A buffer for coded bytes has at least so many.
 const LEAST_CODED: u32 = 64 << 10;
-/// And at most.
-const MOST_CODED: u32 = 32 << 20;
+/// And at most; more than that in one is refused, wherever it lies.
+pub const MOST_CODED: u32 = 32 << 20;
 const PAGE: u32 = 4096;
 /// The size before anybody has said one.
 const FIRST_SIZE: Size = Size::new(640, 480);

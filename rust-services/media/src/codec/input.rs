@@ -3,6 +3,7 @@
 //! From the OUTPUT queue into the codec.
 
 use agl_virtio_codec::coder::{InputNote, Job};
+use agl_virtio_service::limited;
 
 use super::Way;
 use super::controls::settings;
@@ -11,8 +12,7 @@ use super::stream::{Drain, Origin, Stream, Workshop};
 use crate::controls::Controls;
 use crate::function::Context;
 use crate::queue::{Filled, Queued};
-use crate::statistics::Work;
-use crate::v4l2::{BufType, BufferFlags};
+use crate::v4l2::{BufType, BufferFlags, Plane};
 
 impl Stream {
     /// Hands the first input to the codec. Whether there was one that could be.
@@ -84,22 +84,7 @@ impl Stream {
         }
         let coder = shop.codecs.open(&job);
         self.coder = Some(coder.map_err(|error| error.to_string())?);
-        self.describe(chosen, shop);
         Ok(())
-    }
-
-    /// Tells the bus what it does.
-    pub(super) fn describe(&self, chosen: &Chosen, shop: &Workshop<'_>) {
-        let work = Work {
-            what: super::formats::fourcc(chosen.codec),
-            width: chosen.visible.width,
-            height: chosen.visible.height,
-            rate: match self.way {
-                Way::Decode => 0,
-                Way::Encode => chosen.rate(),
-            },
-        };
-        shop.statistics.works(self.session, Some(work));
     }
 
     fn push(
@@ -109,10 +94,7 @@ impl Stream {
         shop: &Workshop<'_>,
         context: &mut Context<'_>,
     ) {
-        let bytes = match self.way {
-            Way::Decode => coded(queued, context),
-            Way::Encode => picture(chosen, queued, context),
-        };
+        let bytes = self.fetch(chosen, queued, shop, context);
         let buffer = &queued.buffer;
         let kept = BufferFlags(buffer.flags & BufferFlags::KEPT.0);
         let mut filled = Filled {
@@ -139,13 +121,42 @@ impl Stream {
                     coder.push(bytes, note);
                 }
             }
-            None => {
-                // The guest has taken the memory away, or has less there than a picture.
-                filled.flags = kept.with(BufferFlags::ERROR);
-                shop.statistics.damaged();
-            }
+            None => filled.flags = kept.with(BufferFlags::ERROR),
         }
         self.give_back(BufType::OutputMplane, queued.index, filled, context.outbox);
+    }
+
+    /// Copies an input out of the guest's memory; nothing where that may not or cannot be.
+    fn fetch(
+        &mut self,
+        chosen: &Chosen,
+        queued: &Queued,
+        shop: &Workshop<'_>,
+        context: &Context<'_>,
+    ) -> Option<Vec<u8>> {
+        let words = queued.plane_words.first()?;
+        let bytes = match self.way {
+            Way::Decode => coded_bytes(words),
+            Way::Encode => chosen.layout.bytes(),
+        };
+        if !self.may_hold(bytes, shop) {
+            let session = self.session;
+            limited!(
+                log::Level::Warn,
+                "session {session} wants its codec to hold {bytes} bytes and more, and may not"
+            );
+            shop.statistics.over_budget();
+            return None;
+        }
+        let read = match self.way {
+            Way::Decode => coded(queued, words, context),
+            Way::Encode => picture(chosen, queued, context),
+        };
+        if read.is_none() {
+            // The guest has taken the memory away, or has less there than a picture.
+            shop.statistics.damaged();
+        }
+        read
     }
 }
 
@@ -153,13 +164,19 @@ fn length(number: u32) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
-/// Copies coded bytes out of the guest's memory.
-fn coded(queued: &Queued, context: &Context<'_>) -> Option<Vec<u8>> {
-    let (pages, words) = (queued.planes.first()?, queued.plane_words.first()?);
+/// What is coded in a plane.
+fn coded_bytes(words: &Plane) -> usize {
     // The queue has made sure of this order when it took the buffer.
-    let from = length(words.data_offset);
-    let mut bytes = vec![0; length(words.bytesused).checked_sub(from)?];
-    pages.read(context.memory, from, &mut bytes).ok()?;
+    length(words.bytesused.saturating_sub(words.data_offset))
+}
+
+/// Copies it out of the guest's memory.
+fn coded(queued: &Queued, words: &Plane, context: &Context<'_>) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; coded_bytes(words)];
+    let pages = queued.planes.first()?;
+    pages
+        .read(context.memory, length(words.data_offset), &mut bytes)
+        .ok()?;
     Some(bytes)
 }
 

@@ -36,6 +36,10 @@ use session::CodecSession;
 /// VIDEO_M2M_MPLANE, EXT_PIX_FORMAT, STREAMING.
 const CAPABILITIES: u32 = 0x0000_4000 | 0x0020_0000 | 0x0400_0000;
 
+/// Runs of pages that are noted of the buffers of all sessions, as usual: 64 MiB of numbers, or 16 GiB
+/// of buffers in single pages.
+pub const MOST_RUNS: usize = 4 << 20;
+
 /// Between two looks at codecs that say nothing.
 const LEAST_WAIT: Duration = Duration::from_secs(1);
 
@@ -61,6 +65,54 @@ pub struct Offer {
     pub max_streams: usize,
     /// Pixels per second of all streams together.
     pub max_pixel_rate: u64,
+    /// Bytes of input that the codecs of all streams may hold.
+    pub max_input_bytes: u64,
+    /// Runs of pages that are noted of the buffers of all sessions.
+    pub max_runs: usize,
+}
+
+impl Offer {
+    /// What all streams together may have.
+    fn most(&self) -> Share {
+        Share {
+            pixels: self.max_pixel_rate,
+            bytes: self.max_input_bytes,
+        }
+    }
+}
+
+/// What a guest may not have without end, and streams have a part of.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+struct Share {
+    /// Pixels per second.
+    pixels: u64,
+    /// Bytes of input that a codec may hold.
+    bytes: u64,
+}
+
+impl Share {
+    fn plus(self, other: Self) -> Self {
+        Self {
+            pixels: self.pixels.saturating_add(other.pixels),
+            bytes: self.bytes.saturating_add(other.bytes),
+        }
+    }
+
+    fn minus(self, other: Self) -> Self {
+        Self {
+            pixels: self.pixels.saturating_sub(other.pixels),
+            bytes: self.bytes.saturating_sub(other.bytes),
+        }
+    }
+}
+
+/// What is left to a session.
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    /// It may be a stream.
+    stream: bool,
+    /// Runs of pages.
+    runs: usize,
 }
 
 /// A decoder or an encoder.
@@ -95,6 +147,12 @@ impl CodecDevice {
         let others = self.sessions.iter().filter(|(id, _)| **id != session);
         others.filter(|(_, one)| one.is_at_work()).count()
     }
+
+    /// Runs of pages that may still be noted.
+    fn runs_left(&self) -> usize {
+        let runs = self.sessions.values().map(|one| one.stream.runs());
+        self.offer.max_runs.saturating_sub(runs.sum())
+    }
 }
 
 impl Function for CodecDevice {
@@ -123,36 +181,41 @@ impl Function for CodecDevice {
         input: Input<'_>,
         context: &mut Context<'_>,
     ) -> Answer {
-        let may_start = self.streams_beside(session) < self.offer.max_streams;
-        match self.sessions.get_mut(&session) {
-            Some(one) => one.run(&self.offer, may_start, ioctl, input, context),
+        let room = Room {
+            stream: self.streams_beside(session) < self.offer.max_streams,
+            runs: self.runs_left(),
+        };
+        let answer = match self.sessions.get_mut(&session) {
+            Some(one) => one.run(&self.offer, room, ioctl, input, context),
             None => Errno::NODEV.into(),
+        };
+        if ioctl == Ioctl::QBuf && answer.error == Some(Errno::NOMEM) {
+            self.statistics.over_budget();
         }
+        answer
     }
 
     fn turn(&mut self, context: &mut Context<'_>) -> Vec<(Session, Errno)> {
         self.bell.answer();
         let mut lost = Vec::new();
-        let mut spent = self.sessions.values().fold(0_u64, |sum, one| {
-            sum.saturating_add(one.stream.pixel_rate())
-        });
+        let all = self.sessions.values().map(|one| one.stream.share());
+        let mut spent = all.fold(Share::default(), Share::plus);
         for (id, one) in &mut self.sessions {
-            let before = one.stream.pixel_rate();
-            let others = spent.saturating_sub(before);
+            let others = spent.minus(one.stream.share());
             let mut shop = stream::Workshop {
                 codecs: &mut *self.codecs,
                 offer: &self.offer,
                 statistics: &self.statistics,
-                pixel_rate: self.offer.max_pixel_rate.saturating_sub(others),
+                left: self.offer.most().minus(others),
             };
             if let Err(reason) = one.turn(&mut shop, context) {
                 limited!(log::Level::Warn, "session {id} is lost: {reason}");
                 lost.push((*id, Errno::IO));
-                // Its pixels are free for those behind it.
+                // What it had is free for those behind it.
                 spent = others;
                 continue;
             }
-            spent = others.saturating_add(one.stream.pixel_rate());
+            spent = others.plus(one.stream.share());
         }
         lost
     }

@@ -46,7 +46,10 @@ impl Stream {
             Told::Drained if self.drain == Drain::Unwanted => self.drain = Drain::None,
             Told::Drained => self.end(context.outbox),
             Told::Flushed => self.flushing = false,
-            Told::Failed(error) => return Err(error.to_string()),
+            Told::Failed(error) => {
+                shop.statistics.codec_failed(&error);
+                return Err(error.to_string());
+            }
         }
         Ok(true)
     }
@@ -87,7 +90,6 @@ impl Stream {
                 "with its pictures of {size} the guest has too many pixels"
             ));
         }
-        self.describe(chosen, shop);
         let streams = self.capture.streams();
         // A program that has guessed it right goes on undisturbed.
         let same = *chosen == before && self.capture.len() >= LEAST_BUFFERS;

@@ -7,14 +7,15 @@ use rustix::io::Errno;
 use zerocopy::FromZeros;
 
 use super::controls;
-use super::formats::{Chosen, MOST_RATE, RAW, fourcc};
+use super::formats::{Chosen, MOST_CODED, MOST_RATE, RAW, fourcc};
 use super::stream::{LEAST_BUFFERS, Stream, Workshop};
-use super::{Offer, Way};
-use crate::buffers::{self, Wants};
+use super::{Offer, Room, Way};
+use crate::buffers;
 use crate::controls::Controls;
 use crate::function::Context;
 use crate::outbox::Session;
-use crate::payload::{Answer, Input, change};
+use crate::payload::{Answer, Input, MAX_PLANE_BYTES, change};
+use crate::queue::Wants;
 use crate::v4l2::event::{EOS, SOURCE_CHANGE};
 use crate::v4l2::input::{
     CONTINUOUS, CaptureParm, DecoderCmd, EncoderCmd, FrameInterval, FrameSize, STEPWISE, Selection,
@@ -83,7 +84,7 @@ impl CodecSession {
     pub(super) fn run(
         &mut self,
         offer: &Offer,
-        may_start: bool,
+        room: Room,
         ioctl: Ioctl,
         input: Input<'_>,
         context: &mut Context<'_>,
@@ -91,7 +92,7 @@ impl CodecSession {
         match buffers::queue_of(ioctl, input) {
             Some(Ok(BufType::Capture)) => return Errno::INVAL.into(),
             Some(Ok(type_)) => {
-                return self.buffers(type_, may_start, ioctl, input, context).into();
+                return self.buffers(type_, room, ioctl, input, context).into();
             }
             Some(Err(error)) => return error.into(),
             None => {}
@@ -125,14 +126,14 @@ impl CodecSession {
     fn buffers(
         &mut self,
         type_: BufType,
-        may_start: bool,
+        room: Room,
         ioctl: Ioctl,
         input: Input<'_>,
         context: &mut Context<'_>,
     ) -> Result<Answer, Errno> {
         match ioctl {
             Ioctl::StreamOn => {
-                if type_.is_output() && !may_start {
+                if type_.is_output() && !room.stream {
                     return Err(Errno::BUSY);
                 }
                 self.stream.start(type_)?;
@@ -144,14 +145,16 @@ impl CodecSession {
             }
             _ => {}
         }
-        let sizes = if is_coded(self.stream.way, type_) {
-            self.chosen.coded_sizes()
+        let (sizes, most) = if is_coded(self.stream.way, type_) {
+            (self.chosen.coded_sizes(), MOST_CODED)
         } else {
-            self.chosen.raw_sizes()
+            (self.chosen.raw_sizes(), MAX_PLANE_BYTES)
         };
         let wants = Wants {
             sizes: &sizes,
             least: if type_.is_output() { 1 } else { LEAST_BUFFERS },
+            most,
+            runs: room.runs,
         };
         let session = self.stream.session;
         let queue = self.stream.queue(type_);

@@ -11,16 +11,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use agl_virtio_codec::Size;
-use agl_virtio_codec::coder::{Codecs, Coder, Output};
+use agl_virtio_codec::coder::{Codecs, Coder, MOST_INPUTS, Output};
 use rustix::io::Errno;
 
-use super::formats::{Chosen, USUAL_RATE};
-use super::{Offer, Way};
+use super::formats::{Chosen, USUAL_RATE, fourcc};
+use super::{Offer, Share, Way};
 use crate::controls::Controls;
 use crate::function::Context;
 use crate::outbox::{Outbox, Session};
 use crate::queue::{Filled, Queue};
-use crate::statistics::Statistics;
+use crate::statistics::{Statistics, Work};
 use crate::v4l2::event::EOS;
 use crate::v4l2::format::FIELD_NONE;
 use crate::v4l2::{BufType, BufferFlags, Event};
@@ -35,8 +35,8 @@ pub(super) struct Workshop<'a> {
     pub(super) codecs: &'a mut dyn Codecs,
     pub(super) offer: &'a Offer,
     pub(super) statistics: &'a Statistics,
-    /// Pixels per second that this session may have.
-    pub(super) pixel_rate: u64,
+    /// What this session may have of that.
+    pub(super) left: Share,
 }
 
 /// How far a drain is.
@@ -85,7 +85,10 @@ pub(super) struct Stream {
     next_origin: u64,
     output_sequence: u32,
     capture_sequence: u32,
-    pixels: u64,
+    /// What it has, while it has a codec.
+    share: Share,
+    /// What the bus was told of it.
+    told: Option<Work>,
 }
 
 impl Stream {
@@ -108,21 +111,40 @@ impl Stream {
             next_origin: 0,
             output_sequence: 0,
             capture_sequence: 0,
-            pixels: 0,
+            share: Share::default(),
+            told: None,
         }
     }
 
-    /// Pixels per second, while it has a codec.
-    pub(super) fn pixel_rate(&self) -> u64 {
-        self.pixels
+    /// What it has of what its guest may have.
+    pub(super) fn share(&self) -> Share {
+        self.share
+    }
+
+    /// Runs of pages that are noted of its buffers.
+    pub(super) fn runs(&self) -> usize {
+        self.output.runs().saturating_add(self.capture.runs())
     }
 
     /// Whether it may have so many pixels. They are its own only if so.
     pub(super) fn reckon(&mut self, size: Size, rate: u32, shop: &Workshop<'_>) -> bool {
         let pixels = size.pixels().saturating_mul(rate.into());
-        let may = pixels <= shop.pixel_rate;
+        let may = pixels <= shop.left.pixels;
         if may {
-            self.pixels = pixels;
+            self.share.pixels = pixels;
+        }
+        may
+    }
+
+    /// Whether its codec may be given so many bytes at once. As a codec holds several inputs, and in a
+    /// process has memory for them that stays, the largest one counts as often as that until the codec
+    /// ends.
+    pub(super) fn may_hold(&mut self, bytes: usize, shop: &Workshop<'_>) -> bool {
+        let bytes = u64::try_from(bytes.saturating_mul(MOST_INPUTS)).unwrap_or(u64::MAX);
+        let bytes = bytes.max(self.share.bytes);
+        let may = bytes <= shop.left.bytes;
+        if may {
+            self.share.bytes = bytes;
         }
         may
     }
@@ -153,7 +175,26 @@ impl Stream {
         while self.take_out(chosen, shop, context)?
             | self.put_in(chosen, controls, shop, context)?
         {}
+        self.describe(chosen, shop);
         Ok(())
+    }
+
+    /// Tells the bus what it does, where that is news.
+    fn describe(&mut self, chosen: &Chosen, shop: &Workshop<'_>) {
+        let work = self.coder.as_ref().map(|coder| Work {
+            what: fourcc(chosen.codec),
+            width: chosen.visible.width,
+            height: chosen.visible.height,
+            rate: match self.way {
+                Way::Decode => 0,
+                Way::Encode => chosen.rate(),
+            },
+            process: coder.process(),
+        });
+        if work != self.told {
+            self.told = work;
+            shop.statistics.works(self.session, work);
+        }
     }
 
     /// STREAMON of either queue.
@@ -247,7 +288,7 @@ impl Stream {
         self.flushing = false;
         self.stopped = false;
         self.origins.clear();
-        self.pixels = 0;
+        self.share = Share::default();
     }
 
     /// As [`Self::end_coder`], but what was stopped stays so until its program goes on.

@@ -2,14 +2,11 @@
 
 //! A program on a device whose codec says what a test has it say.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use agl_virtio_codec::coder::{Codecs, Coder, InputNote, Job, Output, Put, PutError};
-use agl_virtio_codec::{
-    Bell, Codec, CodecError, Counters, EncoderSettings, Event as Told, Layout, Limits, Size,
-};
+use agl_virtio_codec::scripted::Script;
+use agl_virtio_codec::{Bell, Codec, Event as Told, Limits, Size};
 use agl_virtio_media::codec::{CodecDevice, Offer, Way};
 use agl_virtio_media::function::{Context, Function};
 use agl_virtio_media::outbox::Outbox;
@@ -49,111 +46,21 @@ pub(crate) enum Heard {
     End,
 }
 
-#[derive(Default)]
-struct Script {
-    says: VecDeque<Told<u64>>,
-    look_after: Option<Duration>,
-    opened: usize,
-    heard: Vec<String>,
-}
-
-type Shared = Arc<Mutex<Script>>;
-
-#[derive(Debug)]
-struct Frame(u64, bool);
-
-impl Output for Frame {
-    fn timestamp(&self) -> u64 {
-        self.0
-    }
-
-    fn is_key(&self) -> bool {
-        self.0 == 0
-    }
-
-    fn sizes(&self, layout: &Layout) -> Vec<usize> {
-        if self.1 {
-            return vec![99];
-        }
-        layout.planes().iter().map(|plane| plane.size()).collect()
-    }
-
-    fn write(&self, layout: &Layout, put: &mut Put<'_>) -> Result<u32, PutError> {
-        for (number, bytes) in self.sizes(layout).into_iter().enumerate() {
-            put(number, 0, &vec![7; bytes])?;
-        }
-        Ok(1)
-    }
-}
-
-struct Scripted(Shared, bool);
-
-impl Coder for Scripted {
-    fn room(&self) -> bool {
-        true
-    }
-
-    fn push(&mut self, bytes: Vec<u8>, note: InputNote) {
-        let key = if note.force_key { " key" } else { "" };
-        let text = format!("push {} at {}{key}", bytes.len(), note.timestamp);
-        self.0.lock().unwrap().heard.push(text);
-    }
-
-    fn drain(&mut self) {
-        self.0.lock().unwrap().heard.push("drain".to_owned());
-    }
-
-    fn flush(&mut self) {
-        self.0.lock().unwrap().heard.push("flush".to_owned());
-    }
-
-    fn poll(&mut self) -> Option<Told<Box<dyn Output>>> {
-        Some(match self.0.lock().unwrap().says.pop_front()? {
-            Told::Size(size) => Told::Size(size),
-            Told::Output(timestamp) => Told::Output(Box::new(Frame(timestamp, self.1))),
-            Told::Drained => Told::Drained,
-            Told::Flushed => Told::Flushed,
-            Told::Failed(error) => Told::Failed(error),
-        })
-    }
-
-    fn look_after(&self) -> Option<Duration> {
-        self.0.lock().unwrap().look_after
-    }
-
-    fn counters(&self) -> Counters {
-        Counters::default()
-    }
-
-    fn adjust(&mut self, settings: EncoderSettings) {
-        let text = format!("adjust {}", settings.bitrate);
-        self.0.lock().unwrap().heard.push(text);
-    }
-}
-
-struct Scripts(Shared, bool);
-
-impl Codecs for Scripts {
-    fn open(&mut self, _job: &Job) -> Result<Box<dyn Coder>, CodecError> {
-        self.0.lock().unwrap().opened += 1;
-        Ok(Box::new(Scripted(Arc::clone(&self.0), self.1)))
-    }
-}
-
 /// The program.
 pub(crate) struct Program {
     device: CodecDevice,
-    script: Shared,
+    script: Script,
     pages: Arc<GuestMemoryMmap>,
     memory: Memory,
     outbox: Outbox,
+    statistics: Arc<Statistics>,
     lost: Vec<(u32, Errno)>,
     pub(crate) session: u32,
 }
 
 impl Program {
     pub(crate) fn new(way: Way) -> Self {
-        let script = Shared::default();
+        let (script, statistics) = (Script::default(), Arc::<Statistics>::default());
         let ranges = [(GuestAddress(0), 32 << 20)];
         let pages = Arc::new(GuestMemoryMmap::from_ranges(&ranges).unwrap());
         let offer = Offer {
@@ -165,15 +72,18 @@ impl Program {
             },
             max_streams: 2,
             max_pixel_rate: 512 * 512 * 60,
+            max_input_bytes: 4 << 20,
+            max_runs: 100,
         };
         let mut program = Self {
             device: CodecDevice::new(
                 offer,
-                Box::new(Scripts(Arc::clone(&script), way == Way::Encode)),
+                Box::new(script.clone()),
                 Arc::new(Bell::default()),
-                Arc::new(Statistics::default()),
+                Arc::clone(&statistics),
             ),
             script,
+            statistics,
             memory: Memory::new(Arc::clone(&pages)),
             pages,
             outbox: Outbox::default(),
@@ -352,6 +262,33 @@ impl Program {
         assert_eq!(answer.error, None);
     }
 
+    /// Queues an input of `used` bytes, in a buffer of `count` pieces of so many bytes, all of them the
+    /// same ones.
+    pub(crate) fn try_queue(&mut self, index: u32, used: u32, piece: u32, count: u32) -> i32 {
+        let mut buffer = Buffer::new_zeroed();
+        (buffer.index, buffer.type_, buffer.memory) = (index, OUTPUT, 2);
+        buffer.length = 1;
+        let mut plane = Plane::new_zeroed();
+        (plane.length, plane.bytesused) = (piece * count, used);
+        let mut payload = [buffer.as_bytes(), plane.as_bytes()].concat();
+        let entry = SgEntry {
+            start: 0,
+            len: piece,
+            reserved: 0,
+        };
+        for _ in 0..count {
+            payload.extend_from_slice(entry.as_bytes());
+        }
+        Self::status(&self.run(Ioctl::QBuf, &payload))
+    }
+
+    /// What was counted under this name.
+    pub(crate) fn counted(&self, name: &str) -> u64 {
+        let counters = self.statistics.counters();
+        let found = counters.iter().find(|(counter, _)| *counter == name);
+        found.unwrap().1
+    }
+
     pub(crate) fn bytes(&self, queue: u32, index: u32) -> Vec<u8> {
         let mut bytes = vec![0; ROOM as usize];
         let at = GuestAddress(Self::place(queue, index));
@@ -369,13 +306,13 @@ impl Program {
 
     /// The codec says this.
     pub(crate) fn says<const N: usize>(&mut self, words: [Told<u64>; N]) {
-        self.script.lock().unwrap().says.extend(words);
+        self.script.says(words);
         self.turn();
     }
 
     /// The codec's patience ends after this.
     pub(crate) fn look_after(&self, after: Duration) {
-        self.script.lock().unwrap().look_after = Some(after);
+        self.script.look_after(after);
     }
 
     /// When the device wants to go on by itself.
@@ -385,12 +322,12 @@ impl Program {
 
     /// Codecs that were opened so far.
     pub(crate) fn opened(&self) -> usize {
-        self.script.lock().unwrap().opened
+        self.script.opened()
     }
 
     /// What the codec was told so far.
     pub(crate) fn codec(&self) -> Vec<String> {
-        self.script.lock().unwrap().heard.clone()
+        self.script.heard()
     }
 
     /// Sessions that were lost, told once.
