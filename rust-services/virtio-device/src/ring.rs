@@ -15,6 +15,7 @@ use crate::chain::{Chain, MAX_SEGMENTS, Segment};
 use crate::crash::{CrashPoint, pass};
 use crate::inflight::{Inflight, Lost};
 use crate::memory::Memory;
+use crate::seen::{Mark, Seen, judge};
 use crate::window::Window;
 
 const DESCRIPTOR_SIZE: usize = 16;
@@ -301,13 +302,26 @@ impl Ring {
         // The used index must be visible before the driver's wish is read (section 2.7.7.2).
         fence(Ordering::SeqCst);
         if self.layout.event_idx {
-            let at = AVAIL_RING_AT.saturating_add(usize::from(self.layout.size).saturating_mul(2));
-            let event = self.available.load(at, Ordering::Relaxed);
-            let passed = self.next_used.wrapping_sub(event).wrapping_sub(1);
+            let passed = self
+                .next_used
+                .wrapping_sub(self.used_event())
+                .wrapping_sub(1);
             passed < self.next_used.wrapping_sub(old)
         } else {
             self.available.load(0, Ordering::Relaxed) & AVAIL_NO_INTERRUPT == 0
         }
+    }
+
+    /// Whether the driver has taken what was given back before `mark`.
+    pub(crate) fn has_seen(&self, mark: Mark) -> Seen {
+        let used_event = self.layout.event_idx.then(|| self.used_event());
+        judge(mark, self.next_used, used_event, self.layout.size)
+    }
+
+    /// The used index at which the driver wants its next interrupt.
+    fn used_event(&self) -> u16 {
+        let at = AVAIL_RING_AT.saturating_add(usize::from(self.layout.size).saturating_mul(2));
+        self.available.load(at, Ordering::Relaxed)
     }
 }
 

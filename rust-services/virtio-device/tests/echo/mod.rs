@@ -2,7 +2,8 @@
 
 //! The smallest device that shows all that the ground floor does, and a guest for it.
 //!
-//! Queue 0 answers each request with its own bytes; "release" also gives back what queue 1 holds.
+//! Queue 0 answers each request with its own bytes; "release" also gives back what queue 1 holds,
+//! "mark" marks what was given back with the answer, and "seen" notes whether the driver has seen it.
 //! Queue 1 holds its chains until then: what a sound or video device does with buffers.
 
 #![allow(
@@ -26,7 +27,7 @@ use std::thread::JoinHandle;
 
 use frontend::{ChainId, Deadline, Guest, GuestOptions, Segment};
 use virtio_device::{
-    Chain, Device, Handler, Io, Options, QueueSpec, Record, Server, Start, Stop, ThreadPlan,
+    Chain, Device, Handler, Io, Mark, Options, QueueSpec, Record, Server, Start, Stop, ThreadPlan,
 };
 
 pub const ECHO: u16 = 0;
@@ -39,6 +40,7 @@ pub struct Seen {
     pub starts: Vec<(usize, Start)>,
     pub resets: usize,
     pub written: Vec<(u32, Vec<u8>)>,
+    pub marked: Vec<virtio_device::Seen>,
 }
 
 pub struct Echo {
@@ -74,6 +76,7 @@ impl Device for Echo {
     fn threads(&self) -> Vec<ThreadPlan> {
         let handler = Box::new(EchoHandler {
             held: Vec::new(),
+            mark: None,
             seen: Arc::clone(&self.seen),
         });
         vec![ThreadPlan {
@@ -86,6 +89,7 @@ impl Device for Echo {
 
 struct EchoHandler {
     held: Vec<Chain>,
+    mark: Option<Mark>,
     seen: Arc<Mutex<Seen>>,
 }
 
@@ -105,9 +109,16 @@ impl Handler for EchoHandler {
             let done = chain
                 .read(io.memory(), 0, &mut bytes)
                 .and_then(|()| chain.write(io.memory(), 0, &bytes[..len]));
+            if bytes == b"seen" {
+                let seen = io.has_seen(queue, self.mark.unwrap());
+                self.seen.lock().unwrap().marked.push(seen);
+            }
             match done {
                 Ok(()) => io.complete(chain, len as u32),
                 Err(_) => io.fail(chain, 0),
+            }
+            if bytes == b"mark" {
+                self.mark = io.mark(queue);
             }
             if bytes == b"release" {
                 // What was made available before the request counts, whichever kick came first.
