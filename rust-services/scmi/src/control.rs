@@ -10,8 +10,8 @@ use virtio_device::now;
 use zbus::fdo;
 use zbus::message::Header;
 
-use crate::device::Shared;
-use crate::platform::{Access, AgentId, Kind, Pins, Platform, SystemRequest, SystemState};
+use crate::platform::{Access, AgentId, Kind, Limits, Pins, Platform, SystemRequest, SystemState};
+use crate::shared::Shared;
 use crate::wire::Status;
 
 /// The name of the interface.
@@ -201,6 +201,21 @@ impl Control {
             }
         }
         resources
+    }
+
+    /// Between which values agents may set a resource, of those that have limits: the least and the
+    /// most, in the resource's unit.
+    fn limits(&self, kind: &str, name: &str) -> fdo::Result<HashMap<String, (i64, i64)>> {
+        let platform = self.shared.platform();
+        let (kind, index) = Self::find(&platform, kind, name)?;
+        let agents = platform.agents.iter().enumerate();
+        Ok(agents
+            .filter_map(|(place, agent)| {
+                let right = platform.policy.right(AgentId::new(place), kind, index)?;
+                let limits = right.limits;
+                (limits != Limits::NONE).then(|| (agent.name.clone(), (limits.min, limits.max)))
+            })
+            .collect())
     }
 
     /// What each agent may do with a resource: invisible, read, set or exclusive.

@@ -3,19 +3,20 @@
 //! The virtio device of one agent (VIRTIO 1.4, 5.17): commands in, replies and events out.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
-use agl_virtio_service::bus::Bus;
 use agl_virtio_service::{Brake, Heartbeat};
-use virtio_device::{Chain, Device, Handler, Io, QueueSpec, Record, Start, ThreadPlan, Waker, now};
+use virtio_device::{Chain, Device, Handler, Io, Mark, QueueSpec, Seen, Start, ThreadPlan, now};
 
-use crate::backend::{Job, JobResult, Ticket, Worker};
-use crate::control;
-use crate::fair::{Fair, FairGuard};
+use crate::backend::Ticket;
+use crate::fair::FairGuard;
+use crate::order::Order;
 use crate::platform::{AgentId, Platform};
 use crate::protocol::{self, Call, Outcome};
-use crate::wire::{HEADER_SIZE, Header, MAX_PAYLOAD, REFUSAL_SIZE, Reply, Request, Status};
+use crate::shared::Shared;
+use crate::wire::{
+    Event, HEADER_SIZE, Header, MAX_PAYLOAD, MessageType, REFUSAL_SIZE, Reply, Request, Status,
+};
 
 /// The queue of commands.
 pub const COMMANDS: usize = 0;
@@ -26,8 +27,6 @@ pub const F_P2A_CHANNELS: u64 = 1 << 0;
 /// Virtio device id.
 pub const DEVICE_ID: u32 = 32;
 const QUEUES: [QueueSpec; 2] = [QueueSpec { name: "cmdq" }, QueueSpec { name: "eventq" }];
-/// Makes [`Handler::woken`] look for events and answers.
-const NEWS: u32 = 0;
 /// Commands that are answered before others have the platform again: so many cost about as much as
 /// to save what they changed.
 const BATCH: usize = 16;
@@ -35,143 +34,6 @@ const BATCH: usize = 16;
 /// few; who sends without end is slowed down rather than refused, for drivers take BUSY for a
 /// failure.
 const SHARE: u32 = 25;
-
-/// What all agents have in common.
-pub struct Shared {
-    platform: Fair<Platform>,
-    wakers: Vec<OnceLock<Waker>>,
-    worker: OnceLock<Worker>,
-    bus: OnceLock<Bus>,
-    store: Option<Mutex<Store>>,
-}
-
-/// Where agents' wishes outlive the service.
-struct Store {
-    record: Record,
-    bytes: Vec<u8>,
-    /// [`Platform::changes`] at the last save.
-    changes: u64,
-}
-
-impl Shared {
-    /// A platform for its agents. With a record, what agents wanted before a death of the service
-    /// holds again at once.
-    #[must_use]
-    pub fn new(mut platform: Platform, record: Option<Record>, now: Duration) -> Arc<Self> {
-        let store = record.map(|record| {
-            if let Some(bytes) = record.settings() {
-                if platform.restore(&bytes, now) {
-                    log::info!("what the guests want was taken over from before");
-                } else {
-                    log::warn!("the configuration is another one: no guest wants anything yet");
-                }
-            }
-            let changes = platform.changes();
-            Mutex::new(Store {
-                record,
-                bytes: Vec::new(),
-                changes,
-            })
-        });
-        Arc::new(Self {
-            wakers: platform.agents.iter().map(|_| OnceLock::new()).collect(),
-            platform: Fair::new(platform),
-            worker: OnceLock::new(),
-            bus: OnceLock::new(),
-            store,
-        })
-    }
-
-    /// Where slow things are done.
-    pub fn use_worker(&self, worker: Worker) {
-        // Set once, before the first session.
-        let _ = self.worker.set(worker);
-    }
-
-    /// Where signals go.
-    pub fn use_bus(&self, bus: Bus) {
-        let _ = self.bus.set(bus);
-    }
-
-    /// The platform. Held for a few commands, or one request from D-Bus.
-    pub fn platform(&self) -> FairGuard<'_, Platform> {
-        // A thread that panicked has changed votes at most half; the guests go on.
-        self.platform.lock()
-    }
-
-    /// Runs something that changes the platform from another thread than a queue's.
-    pub fn change<T>(&self, change: impl FnOnce(&mut Platform) -> T) -> T {
-        let mut platform = self.platform();
-        let result = change(&mut platform);
-        self.save(&mut platform);
-        self.settle(platform, None);
-        // Deadlines may have moved: the first queue thread looks.
-        if let Some(waker) = self.wakers.iter().find_map(OnceLock::get) {
-            waker.wake();
-        }
-        result
-    }
-
-    /// The back end has done something.
-    pub fn job_done(&self, result: JobResult) {
-        let mut platform = self.platform();
-        platform.job_done(result, now());
-        self.settle(platform, None);
-    }
-
-    /// Saves what agents want, if that has changed.
-    fn save(&self, platform: &mut Platform) {
-        let Some(store) = &self.store else { return };
-        let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
-        if store.changes == platform.changes() {
-            return;
-        }
-        store.changes = platform.changes();
-        let mut bytes = std::mem::take(&mut store.bytes);
-        bytes.clear();
-        platform.save(&mut bytes);
-        if let Err(error) = store.record.save_settings(&bytes) {
-            log::error!("what the guests want would not outlive the service: {error}");
-        }
-        store.bytes = bytes;
-    }
-
-    /// Hands on what the platform has for others than `but`: jobs, events, requests to the host.
-    fn settle(&self, mut platform: FairGuard<'_, Platform>, but: Option<AgentId>) {
-        platform.sync_host();
-        let eventful = platform.take_eventful();
-        let mut jobs: Vec<Job> = Vec::new();
-        platform.take_jobs(&mut jobs);
-        let requests = platform.take_requests();
-        let names: Vec<_> = requests
-            .into_iter()
-            .filter_map(|request| {
-                let agent = platform.agents.get(request.agent.index())?;
-                Some((agent.name.clone(), request))
-            })
-            .collect();
-        drop(platform);
-        for (index, waker) in self.wakers.iter().enumerate() {
-            let agent = AgentId::new(index);
-            if eventful & agent.bit() != 0 && Some(agent) != but {
-                if let Some(waker) = waker.get() {
-                    waker.wake();
-                }
-            }
-        }
-        if let Some(worker) = self.worker.get() {
-            for job in jobs {
-                worker.submit(job);
-            }
-        }
-        for (agent, request) in names {
-            log::info!("{agent} asks for {} of its system", request.state.word());
-            if let Some(bus) = self.bus.get() {
-                control::signal_system_power(bus, &agent, request);
-            }
-        }
-    }
-}
 
 /// One agent's device.
 pub struct ScmiDevice {
@@ -218,6 +80,8 @@ impl Device for ScmiDevice {
             reply: Reply::default(),
             answered: Vec::with_capacity(BATCH),
             held: HashMap::new(),
+            order: Order::default(),
+            looking: false,
             seen_changes: None,
         });
         vec![ThreadPlan {
@@ -233,6 +97,14 @@ struct Answered {
     chain: Chain,
     written: u32,
     succeeded: bool,
+    /// The command, where a delayed response follows.
+    begun: Option<Header>,
+}
+
+impl Answered {
+    fn is_before(&self, event: &Event) -> bool {
+        self.begun.is_some_and(|of| of.delayed() == event.header())
+    }
 }
 
 /// Serves the queues of one agent.
@@ -246,6 +118,10 @@ struct AgentHandler {
     answered: Vec<Answered>,
     /// Commands that wait for the back end, by ticket.
     held: HashMap<u32, (Chain, Header)>,
+    /// Which delayed responses have to wait.
+    order: Order,
+    /// The deadline is also for a look at what the driver has seen.
+    looking: bool,
     /// [`Platform::changes`] when the deadline was last looked for.
     seen_changes: Option<u64>,
 }
@@ -269,6 +145,9 @@ impl AgentHandler {
                 io.complete(of.chain, of.written);
             } else {
                 io.fail(of.chain, of.written);
+            }
+            if of.begun.is_some() {
+                note_given_back(&mut self.order, io, of.begun);
             }
         }
     }
@@ -312,8 +191,9 @@ impl AgentHandler {
             Ok(Outcome::Held(Ticket { number, .. })) => {
                 self.held.insert(number, (chain, header));
             }
-            Ok(Outcome::Done) => self.reply_to(io, chain, Ok(())),
-            Err(status) => self.reply_to(io, chain, Err(status)),
+            Ok(Outcome::Done) => self.reply_to(io, chain, Ok(()), None),
+            Ok(Outcome::Begun) => self.reply_to(io, chain, Ok(()), Some(header)),
+            Err(status) => self.reply_to(io, chain, Err(status), None),
         }
     }
 
@@ -346,8 +226,15 @@ impl AgentHandler {
         }
     }
 
-    /// Writes the reply that was made into the driver's buffer.
-    fn reply_to(&mut self, io: &Io, chain: Chain, result: Result<(), Status>) {
+    /// Writes the reply that was made into the driver's buffer. `begun`: the command, where a
+    /// delayed response follows.
+    fn reply_to(
+        &mut self,
+        io: &Io,
+        chain: Chain,
+        result: Result<(), Status>,
+        begun: Option<Header>,
+    ) {
         let bytes = self.reply.finish(result);
         let there = chain.write(io.memory(), 0, bytes).is_ok();
         let written = u32::try_from(bytes.len()).unwrap_or(0);
@@ -355,6 +242,7 @@ impl AgentHandler {
             chain,
             written: if there { written } else { 0 },
             succeeded: there && result.is_ok(),
+            begun,
         });
     }
 
@@ -373,15 +261,28 @@ impl AgentHandler {
             };
             self.reply.begin(header, chain.writable());
             let result = answer.map(|payload| self.reply.bytes(&payload));
-            self.reply_to(io, chain, result);
+            self.reply_to(io, chain, result, None);
         }
     }
 
-    /// Sends what waits for the agent, as far as there are buffers.
-    fn send_events(&self, io: &mut Io, platform: &mut Platform) {
-        while platform.has_event(self.agent) {
+    /// Sends what waits for the agent, as far as there are buffers and replies have been seen.
+    fn send_events(&mut self, io: &mut Io, platform: &mut Platform) {
+        if !self.order.is_settled() {
+            self.order.look(io.now(), |mark| has_seen(io, mark));
+        }
+        // After a death of the service this queue may go on before that of the replies.
+        let replies_go_on = io.running(COMMANDS);
+        let waits = |event: &Event| {
+            let is_response = event.header().kind() == MessageType::DelayedResponse;
+            let mut answered = self.answered.iter();
+            is_response
+                && (!replies_go_on
+                    || self.order.holds_back(event)
+                    || answered.any(|of| of.is_before(event)))
+        };
+        while platform.has_event(self.agent, waits) {
             let Some(chain) = io.pop(EVENTS) else { return };
-            let Some(event) = platform.take_event(self.agent) else {
+            let Some(event) = platform.take_event(self.agent, waits) else {
                 io.complete(chain, 0);
                 return;
             };
@@ -404,12 +305,25 @@ impl AgentHandler {
         // What an agent was told is done must outlive us.
         shared.save(&mut platform);
         self.give_back(io);
-        let changes = platform.changes();
-        if self.seen_changes != Some(changes) {
-            self.seen_changes = Some(changes);
-            io.set_deadline(platform.next_deadline());
-        }
+        self.set_deadline(io, &platform);
         shared.settle(platform, Some(self.agent));
+    }
+
+    /// Wakes this thread when something is to happen, or to look whether the driver has seen a reply
+    /// whose delayed response waits.
+    fn set_deadline(&mut self, io: &mut Io, platform: &Platform) {
+        let look = if !self.order.is_settled() && platform.has_response(self.agent) {
+            self.order.next_look(io.now())
+        } else {
+            None
+        };
+        let changes = platform.changes();
+        if look.is_none() && !self.looking && self.seen_changes == Some(changes) {
+            return;
+        }
+        self.looking = look.is_some();
+        self.seen_changes = Some(changes);
+        io.set_deadline(platform.next_deadline().into_iter().chain(look).min());
     }
 
     fn advance(&mut self, io: &mut Io) {
@@ -426,22 +340,34 @@ impl AgentHandler {
     }
 }
 
+/// Notes that a reply was given back, in the moment when it is.
+fn note_given_back(order: &mut Order, io: &Io, command: Option<Header>) {
+    if let Some(mark) = io.mark(COMMANDS) {
+        let told = io.has_seen(COMMANDS, mark) != Seen::Untold;
+        order.given_back(command, mark, told, io.now());
+    }
+}
+
+/// Whether the driver has taken the replies before `mark`.
+fn has_seen(io: &Io, mark: Mark) -> bool {
+    io.has_seen(COMMANDS, mark) == Seen::Yes
+}
+
 impl Handler for AgentHandler {
     fn started(&mut self, io: &mut Io, queue: usize, start: Start) {
-        let waker = self.shared.wakers.get(self.agent.index());
-        if let Some(waker) = waker.filter(|waker| waker.get().is_none()) {
-            match io.waker(NEWS) {
-                Ok(made) => {
-                    let _ = waker.set(made);
-                }
-                Err(error) => log::error!("events will be late: {error}"),
-            }
-        }
+        self.shared.show_thread(self.agent, io);
         let shared = Arc::clone(&self.shared);
         let mut platform = shared.platform();
-        if start == Start::Fresh && queue == COMMANDS {
-            platform.release(self.agent, io.now());
-            shared.save(&mut platform);
+        if queue == COMMANDS {
+            match start {
+                Start::Fresh => {
+                    self.order.clear();
+                    platform.release(self.agent, io.now());
+                    shared.save(&mut platform);
+                }
+                Start::Resumed => self.order.resume(io.now()),
+                Start::Recovered => note_given_back(&mut self.order, io, None),
+            }
         }
         if let Some(agent) = platform.agents.get_mut(self.agent.index()) {
             agent.p2a = io.features() & F_P2A_CHANNELS != 0;
@@ -467,6 +393,7 @@ impl Handler for AgentHandler {
 
     fn reset(&mut self, io: &mut Io) {
         self.held.clear();
+        self.order.clear();
         let shared = Arc::clone(&self.shared);
         let mut platform = shared.platform();
         platform.release(self.agent, io.now());

@@ -14,8 +14,9 @@ use virtio_device::{Options as ServerOptions, Record, Server, now};
 use crate::backend::{Bindings, Linux, Worker};
 use crate::config::{AgentConfig, BackendKind, Config};
 use crate::control;
-use crate::device::{ScmiDevice, Shared};
+use crate::device::ScmiDevice;
 use crate::platform::AgentId;
+use crate::shared::Shared;
 
 /// The service's own options.
 #[derive(Debug, clap::Args)]

@@ -380,6 +380,13 @@ impl Event {
         }
     }
 
+    /// Its header.
+    #[must_use]
+    pub fn header(&self) -> Header {
+        let header = self.bytes.first_chunk().copied();
+        Header(u32::from_le_bytes(header.unwrap_or_default()))
+    }
+
     /// The whole message.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {

@@ -69,6 +69,7 @@ impl Scene {
             [[devices.soc.agents]]
             name = "ivi"
             system_power = "set"
+            access = {{ "clock:lcd" = {{ access = "set", max = 2000 }} }}
             [[devices.soc.agents]]
             name = "cluster"
             socket = "{}"
@@ -220,6 +221,11 @@ fn what_a_guest_may_do_is_changed_while_it_runs() {
         HashMap::from(pairs.map(|(agent, access)| (agent.to_owned(), access.to_owned())))
     };
     assert_eq!(scene.access("clock", "lcd"), words("set", "read"));
+    let limits = |name: &str| -> HashMap<String, (i64, i64)> {
+        scene.call("Limits", &("clock", name)).unwrap()
+    };
+    let most = HashMap::from([("ivi".to_owned(), (i64::MIN, 2000))]);
+    assert_eq!((limits("lcd"), limits("secret")), (most, HashMap::new()));
     let mut switch = || cluster.command(CLOCK, 7, &[0, 1, 0]).unwrap().status;
     assert_eq!(switch(), DENIED);
     for (access, status) in [("set", 0), ("read", DENIED)] {
@@ -321,6 +327,12 @@ fn what_is_refused_is_refused_with_what_is_wrong() {
         (
             scene
                 .call::<_, HashMap<String, String>>("Access", &("clock", "dsi"))
+                .map(drop),
+            "there is no clock dsi",
+        ),
+        (
+            scene
+                .call::<_, HashMap<String, (i64, i64)>>("Limits", &("clock", "dsi"))
                 .map(drop),
             "there is no clock dsi",
         ),

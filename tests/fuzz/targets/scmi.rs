@@ -87,7 +87,7 @@ fuzz_target!(|deeds: Vec<Deed>| {
                 platform.advance(now);
                 assert!(platform.next_deadline().is_none_or(|at| at > now));
                 for agent in [0, 1].map(AgentId::new) {
-                    while let Some(event) = platform.take_event(agent) {
+                    while let Some(event) = platform.take_event(agent, |_| false) {
                         assert!((4..=132).contains(&event.as_bytes().len()));
                     }
                 }

@@ -165,13 +165,14 @@ impl Agent {
         self.responses.len()
     }
 
-    pub(super) fn has_event(&self) -> bool {
-        !self.responses.is_empty() || !self.notifications.is_empty()
+    pub(super) fn has_event(&self, waits: impl Fn(&Event) -> bool) -> bool {
+        !self.notifications.is_empty() || self.responses.iter().any(|event| !waits(event))
     }
 
-    pub(super) fn take_event(&mut self) -> Option<Event> {
-        self.responses
-            .pop_front()
+    pub(super) fn take_event(&mut self, waits: impl Fn(&Event) -> bool) -> Option<Event> {
+        let ready = self.responses.iter().position(|event| !waits(event));
+        ready
+            .and_then(|place| self.responses.remove(place))
             .or_else(|| self.notifications.pop_front())
     }
 
@@ -245,6 +246,26 @@ mod tests {
         let response = Event::notification(2, 2, &[7]);
         agent.respond(response.clone());
         assert_eq!(agent.statistics.dropped, 1000 - 256);
-        assert_eq!(agent.take_event().unwrap().as_bytes(), response.as_bytes());
+        let first = agent.take_event(|_| false).unwrap();
+        assert_eq!(first.as_bytes(), response.as_bytes());
+    }
+
+    #[test]
+    fn a_response_that_must_wait_is_passed_by_others_and_stays() {
+        let mut agent = Agent::new("a".into(), false, 0, SystemRight::None);
+        agent.p2a = true;
+        let [first, second] = [1, 2].map(|word| Event::notification(2, 2, &[word]));
+        let told = Event::notification(1, 1, &[3]);
+        agent.respond(first.clone());
+        agent.respond(second.clone());
+        let waits = |event: &Event| event.as_bytes() == first.as_bytes();
+        assert!(agent.post(told.clone()));
+        for next in [&second, &told] {
+            assert!(agent.has_event(waits));
+            assert_eq!(agent.take_event(waits).unwrap().as_bytes(), next.as_bytes());
+        }
+        assert!(!agent.has_event(waits) && agent.take_event(waits).is_none());
+        let last = agent.take_event(|_| false).unwrap();
+        assert_eq!(last.as_bytes(), first.as_bytes());
     }
 }

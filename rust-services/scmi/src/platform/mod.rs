@@ -279,11 +279,11 @@ impl Platform {
         }
     }
 
-    /// The next event of an agent, delayed responses first.
-    pub fn take_event(&mut self, agent: AgentId) -> Option<Event> {
+    /// The next event of an agent, delayed responses first, but for those which still have to wait.
+    pub fn take_event(&mut self, agent: AgentId, waits: impl Fn(&Event) -> bool) -> Option<Event> {
         let of = self.agents.get_mut(agent.index())?;
         let waiting = of.waiting_responses();
-        let event = of.take_event();
+        let event = of.take_event(waits);
         if of.waiting_responses() != waiting {
             self.changed();
         }
@@ -317,8 +317,16 @@ impl Platform {
 
     /// Whether [`Platform::take_event`] would give one.
     #[must_use]
-    pub fn has_event(&self, agent: AgentId) -> bool {
-        self.agents.get(agent.index()).is_some_and(Agent::has_event)
+    pub fn has_event(&self, agent: AgentId, waits: impl Fn(&Event) -> bool) -> bool {
+        let of = self.agents.get(agent.index());
+        of.is_some_and(|of| of.has_event(waits))
+    }
+
+    /// Whether a delayed response has not been sent yet.
+    #[must_use]
+    pub fn has_response(&self, agent: AgentId) -> bool {
+        let of = self.agents.get(agent.index());
+        of.is_some_and(|of| of.waiting_responses() > 0)
     }
 
     /// The agents that got events or answers since the last call, one bit each.
@@ -420,7 +428,7 @@ impl Platform {
         self.release(agent, now);
         if let Some(of) = self.agents.get_mut(agent.index()) {
             of.owe(owed);
-            if of.has_event() {
+            if of.has_event(|_| false) {
                 self.eventful |= agent.bit();
             }
         }

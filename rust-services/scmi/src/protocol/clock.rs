@@ -270,6 +270,7 @@ fn set_rate(call: &mut Call<'_>, request: Request<'_>) -> Result<Outcome, Status
         .clocks
         .get(clock)
         .map_or(0, |of| of.spec.settle_us);
+    let respond = flags & RATE_NO_RESPONSE == 0;
     call.platform.start_later(Later {
         at: (call.now)().saturating_add(Duration::from_micros(settle)),
         agent: call.from,
@@ -277,11 +278,11 @@ fn set_rate(call: &mut Call<'_>, request: Request<'_>) -> Result<Outcome, Status
         what: Clocked::Rate {
             clock,
             rate,
-            respond: flags & RATE_NO_RESPONSE == 0,
+            respond,
         },
         ticket: None,
     })?;
-    Ok(Outcome::Done)
+    Ok(Outcome::begun(respond))
 }
 
 fn set_config(call: &mut Call<'_>, request: Request<'_>) -> Result<Outcome, Status> {

@@ -49,8 +49,17 @@ const NEGOTIATE: u8 = 0x10;
 pub enum Outcome {
     /// The reply is complete.
     Done,
+    /// The reply is complete, and a delayed response will follow it.
+    Begun,
     /// The back end has to be asked; the reply comes under this ticket.
     Held(Ticket),
+}
+
+impl Outcome {
+    /// An asynchronous command is under way; `respond` where the agent wants its delayed response.
+    fn begun(respond: bool) -> Self {
+        if respond { Self::Begun } else { Self::Done }
+    }
 }
 
 /// What a command needs to exist for an agent.

@@ -71,7 +71,7 @@ fn handle(call: &mut Call<'_>, request: Request<'_>, reply: &mut Reply) -> Resul
             let (_, of) = domain(call, number)?;
             reply.u32(of.cap());
         }
-        CAP_SET => set_cap(call, request)?,
+        CAP_SET => return set_cap(call, request),
         PAI_GET => {
             let [number] = request.words()?;
             let (_, of) = domain(call, number)?;
@@ -170,7 +170,7 @@ fn describe(call: &mut Call<'_>, request: Request<'_>, reply: &mut Reply) -> Res
     Ok(())
 }
 
-fn set_cap(call: &mut Call<'_>, request: Request<'_>) -> Result<(), Status> {
+fn set_cap(call: &mut Call<'_>, request: Request<'_>) -> Result<Outcome, Status> {
     let [number, flags, cap] = request.words()?;
     let (domain, of) = domain(call, number)?;
     let settle = of.spec.settle_us;
@@ -179,12 +179,14 @@ fn set_cap(call: &mut Call<'_>, request: Request<'_>) -> Result<(), Status> {
     }
     call.platform.check_cap(call.from, domain, cap)?;
     if flags & CAP_ASYNC == 0 {
-        return call.platform.vote_cap(call.from, domain, cap);
+        call.platform.vote_cap(call.from, domain, cap)?;
+        return Ok(Outcome::Done);
     }
     // As the domain's attributes say.
     if settle == 0 {
         return Err(Status::NotSupported);
     }
+    let respond = flags & CAP_NO_RESPONSE == 0;
     call.platform.start_later(Later {
         at: (call.now)().saturating_add(Duration::from_micros(settle)),
         agent: call.from,
@@ -192,8 +194,9 @@ fn set_cap(call: &mut Call<'_>, request: Request<'_>) -> Result<(), Status> {
         what: Clocked::Cap {
             domain,
             cap,
-            respond: flags & CAP_NO_RESPONSE == 0,
+            respond,
         },
         ticket: None,
-    })
+    })?;
+    Ok(Outcome::begun(respond))
 }

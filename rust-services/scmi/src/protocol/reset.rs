@@ -127,5 +127,5 @@ fn reset(call: &mut Call<'_>, request: Request<'_>) -> Result<Outcome, Status> {
         what: Clocked::Reset { domain, state },
         ticket: None,
     })?;
-    Ok(Outcome::Done)
+    Ok(Outcome::Begun)
 }

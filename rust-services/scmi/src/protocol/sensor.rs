@@ -323,7 +323,7 @@ fn read(call: &mut Call<'_>, request: Request<'_>, reply: &mut Reply) -> Result<
             what: Clocked::Reading { sensor: index },
             ticket: None,
         })?;
-        return Ok(Outcome::Done);
+        return Ok(Outcome::Begun);
     }
     if of.is_bound() && !of.has_fault() {
         return Ok(Outcome::Held(call.platform.measure(call.from, index)));

@@ -163,5 +163,5 @@ fn set_level(call: &mut Call<'_>, request: Request<'_>) -> Result<Outcome, Statu
         what: Clocked::Voltage { domain, level },
         ticket: None,
     })?;
-    Ok(Outcome::Done)
+    Ok(Outcome::Begun)
 }
