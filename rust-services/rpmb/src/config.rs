@@ -15,9 +15,11 @@ use agl_virtio_service::config::{Problems, Validate};
 use serde::Deserialize;
 
 use crate::engine::Limits;
-use crate::store::Shape;
-use crate::wire::{BLOCKS_PER_UNIT, MOST_UNITS};
+use crate::store::{Shape, size_of_store};
+use crate::wire::{BLOCK_SIZE, BLOCKS_PER_UNIT, MOST_UNITS};
 
+/// Blocks that an address of 16 bits can name.
+const ADDRESSES: u64 = 1 << 16;
 /// KiB in a unit of capacity.
 const UNIT_KIB: u32 = 128;
 
@@ -110,6 +112,19 @@ impl Validate for Config {
             "a region has room for writes of a known size only",
             "a number from 1 to 255",
         );
+        if let Some(region) = &self.region {
+            let size = size_of_store(&self.shape(), BLOCK_SIZE as u64);
+            let blocks = size.checked_div(BLOCK_SIZE as u64).unwrap_or(0);
+            let most = ADDRESSES.saturating_sub(blocks);
+            problems.require(
+                u64::from(region.first_block).saturating_add(blocks) <= ADDRESSES,
+                "region.first_block",
+                format!(
+                    "the region needs {blocks} blocks, and a partition has {ADDRESSES} at most"
+                ),
+                format!("at most {most}, or a smaller capacity_kib"),
+            );
+        }
     }
 }
 
@@ -182,6 +197,21 @@ mod tests {
             config.max_write_blocks = 0;
         };
         assert_eq!(of(&shared), ["region", "max_write_blocks"]);
+        let at = |first_block, capacity_kib| {
+            let region = region.clone();
+            move |config: &mut Config| {
+                config.backend = BackendKind::Mmc;
+                config.capacity_kib = capacity_kib;
+                config.region = Some(RegionConfig {
+                    first_block,
+                    ..region.clone()
+                });
+            }
+        };
+        // 512 blocks, two records of 33, and one more: 579 of 65,536.
+        assert_eq!(of(&at(64957, 128)), Vec::<String>::new());
+        assert_eq!(of(&at(64958, 128)), ["region.first_block"]);
+        assert_eq!(of(&at(0, 16 * 1024)), ["region.first_block"]);
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub mod service;
 pub mod statistics;
 pub mod store;
 pub mod tool;
+mod trouble;
 pub mod wire;
 #[cfg(feature = "service")]
 pub mod worker;

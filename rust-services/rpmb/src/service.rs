@@ -4,12 +4,15 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use agl_virtio_service::cli::Program;
 use agl_virtio_service::sandbox::{Policy, Role};
 use agl_virtio_service::{Daemon, Exit, ExitReason, Service, ServingError};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
 use virtio_device::{Options as ServerOptions, Server};
 use zeroize::Zeroizing;
 
@@ -18,10 +21,11 @@ use crate::control;
 use crate::device::RpmbDevice;
 use crate::engine::{Engine, Responder};
 use crate::key::Key;
+use crate::mmc::neighbours::reaches_into;
 use crate::mmc::passthrough::Passthrough;
 use crate::mmc::region::Region;
 use crate::statistics::Statistics;
-use crate::store::{Store, StoreError, open_file, size_of_store};
+use crate::store::{Medium, Shape, Store, StoreError, open_file, size_of_store};
 use crate::wire::{BLOCK_SIZE, KEY_SIZE};
 use crate::worker::Worker;
 
@@ -186,7 +190,9 @@ fn responder(
         (BackendKind::File, _) => ("file", open_file(&config.path, &config.shape())),
         (BackendKind::Mmc, Some(region)) => ("mmc-region", open_region(config, region)?),
         (BackendKind::Mmc, None) => {
-            let card = Box::new(card(&config.path)?);
+            let card = card(&config.path)?;
+            claim(&card, 0, 0).map_err(failed)?;
+            let card = Box::new(card);
             return Ok(("mmc", Box::new(Passthrough::new(card, limits, counted))));
         }
     };
@@ -200,6 +206,28 @@ fn card(path: &Path) -> Result<File, RpmbError> {
         path: path.to_owned(),
         source,
     })
+}
+
+/// Takes blocks of a card for as long as it is open: two services on one block, by a mistake in a
+/// configuration, would bring back what the other one had replaced. 0 blocks are all to its end.
+fn claim(card: &File, first_block: u16, blocks: u16) -> Result<(), StoreError> {
+    // Small numbers, whose types differ from one C library to the next.
+    let short = |number: libc::c_int| libc::c_short::try_from(number).unwrap_or_default();
+    let range = libc::flock {
+        l_type: short(libc::F_WRLCK),
+        l_whence: short(libc::SEEK_SET),
+        l_start: first_block.into(),
+        l_len: blocks.into(),
+        l_pid: 0,
+    };
+    match fcntl(card.as_raw_fd(), FcntlArg::F_OFD_SETLK(&range)) {
+        Ok(_) => Ok(()),
+        Err(Errno::EAGAIN | Errno::EACCES) => Err(StoreError::InUse),
+        Err(error) => Err(StoreError::Medium {
+            what: "claim the card's blocks",
+            source: error.into(),
+        }),
+    }
 }
 
 fn open_region(
@@ -220,9 +248,44 @@ fn open_region(
         .checked_div(BLOCK_SIZE as u64)
         .and_then(|blocks| u16::try_from(blocks).ok())
         .unwrap_or(u16::MAX);
-    let card = Box::new(card(&config.path)?);
-    let medium = Region::new(card, key, region.first_block, blocks);
-    Ok(Store::open(Box::new(medium), &shape, Some(cover)))
+    let card = card(&config.path)?;
+    if let Err(error) = claim(&card, region.first_block, blocks) {
+        return Ok(Err(error));
+    }
+    Ok(open_or_make(&card, &key, region, blocks, &shape, &cover))
+}
+
+fn open_or_make(
+    card: &File,
+    key: &Key,
+    region: &RegionConfig,
+    blocks: u16,
+    shape: &Shape,
+    cover: &Key,
+) -> Result<Store, StoreError> {
+    let failed = |source| StoreError::Medium {
+        what: "look at the card",
+        source,
+    };
+    let medium = || -> Result<Box<dyn Medium>, StoreError> {
+        let card = Box::new(card.try_clone().map_err(failed)?);
+        Ok(Box::new(Region::new(
+            card,
+            key.clone(),
+            region.first_block,
+            blocks,
+        )))
+    };
+    match Store::open_made(medium()?, shape, Some(cover.clone())) {
+        Err(StoreError::Erased) => {
+            let card = Box::new(card.try_clone().map_err(failed)?);
+            match reaches_into(card, key.clone(), region.first_block).map_err(failed)? {
+                Some(other) => Err(StoreError::Within(other)),
+                None => Store::open(medium()?, shape, Some(cover.clone())),
+            }
+        }
+        opened => opened,
+    }
 }
 
 fn host_key(path: &Path) -> Result<Key, RpmbError> {
@@ -247,4 +310,26 @@ fn server(service: &Service<Config>, device: RpmbDevice) -> Result<Arc<Server>, 
         prepare_thread: Arc::new(move |_| sandbox.enter(Role::Queue)),
     };
     Ok(Arc::new(Server::new(Arc::new(device), options)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_of_a_card_are_one_service_s_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("card");
+        File::create(&path).unwrap();
+        let open = || card(&path).unwrap();
+        let [first, second, third] = [open(), open(), open()];
+        claim(&first, 100, 50).unwrap();
+        claim(&second, 150, 50).unwrap();
+        for (first_block, blocks) in [(149, 2), (100, 1), (50, 200), (199, 1), (0, 0)] {
+            let refused = claim(&third, first_block, blocks);
+            assert!(matches!(refused, Err(StoreError::InUse)), "{first_block}");
+        }
+        drop(first);
+        claim(&third, 0, 150).unwrap();
+    }
 }

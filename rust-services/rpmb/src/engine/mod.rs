@@ -16,6 +16,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use crate::key::Key;
 use crate::statistics::Statistics;
 use crate::store::Store;
+use crate::trouble::Trouble;
 use crate::wire::{BLOCK_SIZE, COUNTER_EXPIRED, FRAME_SIZE, Frame, OpResult, RequestType};
 
 /// What a device's configuration space says of it.
@@ -52,6 +53,7 @@ pub struct Engine {
     /// How the last write or programming went: what RESULT_READ tells.
     register: Option<Frame>,
     statistics: Arc<Statistics>,
+    trouble: Trouble,
 }
 
 impl Engine {
@@ -63,6 +65,7 @@ impl Engine {
             limits,
             register: None,
             statistics,
+            trouble: Trouble::default(),
         };
         engine.tell();
         engine
@@ -93,7 +96,8 @@ impl Engine {
         match self.store.program(Key::new(frame.key_mac)) {
             Ok(()) => OpResult::Ok,
             Err(error) => {
-                log::error!("the key was not programmed: {error}");
+                self.trouble
+                    .met(&format_args!("the key was not programmed: {error}"));
                 OpResult::WriteFailure
             }
         }
@@ -151,11 +155,12 @@ impl Engine {
             .write(first.address.get(), &data, request.last().key_mac)
         {
             Ok(()) => {
+                self.trouble.over();
                 self.statistics.wrote(count.into());
                 OpResult::Ok
             }
             Err(error) => {
-                log::error!("a write failed: {error}");
+                self.trouble.met(&format_args!("a write failed: {error}"));
                 OpResult::WriteFailure
             }
         }
@@ -228,7 +233,7 @@ impl Engine {
                     );
                 }
                 Err(error) => {
-                    log::error!("a read failed: {error}");
+                    self.trouble.met(&format_args!("a read failed: {error}"));
                     OpResult::ReadFailure
                 }
             }
@@ -318,7 +323,7 @@ impl Responder for Engine {
     fn answer(&mut self, request: &Request<'_>) -> Vec<Frame> {
         if let Err(error) = self.store.settle() {
             // What follows fails by itself and says so to the driver.
-            log::error!("the store: {error}");
+            self.trouble.met(&format_args!("the store: {error}"));
         }
         let code = request.first().req_resp.get();
         let kind = RequestType::of(code);

@@ -4,6 +4,7 @@
 //! character device of the driver `virtio_rpmb`.
 
 mod ioctl;
+pub mod neighbours;
 pub mod passthrough;
 pub mod region;
 #[cfg(test)]

@@ -5,16 +5,21 @@
 
 use std::sync::Arc;
 
-use super::{Card, result_read};
+use super::{Card, MOST_BYTES, result_read};
 use crate::engine::{Limits, Request, Responder};
 use crate::statistics::Statistics;
-use crate::wire::{Frame, OpResult, RequestType, response_to};
+use crate::trouble::Trouble;
+use crate::wire::{FRAME_SIZE, Frame, OpResult, RequestType, response_to};
+
+/// Frames that a host's kernel takes at once.
+const MOST_FRAMES: usize = MOST_BYTES / FRAME_SIZE;
 
 /// Hands requests to a card.
 pub struct Passthrough {
     card: Box<dyn Card>,
     limits: Limits,
     statistics: Arc<Statistics>,
+    trouble: Trouble,
 }
 
 impl Passthrough {
@@ -25,6 +30,7 @@ impl Passthrough {
             card,
             limits,
             statistics,
+            trouble: Trouble::default(),
         }
     }
 
@@ -32,7 +38,10 @@ impl Passthrough {
     /// may not.
     fn is_permitted(&self, request: &Request<'_>, kind: RequestType) -> bool {
         let count = request.first().block_count.get();
-        let within = |most: u8| count != 0 && (most == 0 || count <= u16::from(most));
+        let within = |most: u8| {
+            let fits = usize::from(count) <= MOST_FRAMES;
+            count != 0 && fits && (most == 0 || count <= u16::from(most))
+        };
         let wants_result = request.result_read().is_some();
         match kind {
             RequestType::DataWrite => {
@@ -97,9 +106,13 @@ impl Responder for Passthrough {
             .filter(|_| !request.is_suspect())
             .map(|kind| (kind, self.pass(request, kind)));
         let (result, answer) = match passed {
-            Some((kind, Ok(answer))) => (self.note(kind, &answer), answer),
+            Some((kind, Ok(answer))) => {
+                self.trouble.over();
+                (self.note(kind, &answer), answer)
+            }
             Some((_, Err(error))) => {
-                log::error!("the card does not answer: {error}");
+                self.trouble
+                    .met(&format_args!("the card does not answer: {error}"));
                 let (key, counter) = (self.statistics.key_programmed(), self.statistics.counter());
                 self.statistics.stands(key, counter, true);
                 (OpResult::GeneralFailure, vec![refusal(code)])

@@ -198,6 +198,11 @@ impl Medium for Region {
         Ok(())
     }
 
+    fn keeps_what_is_read(&self) -> bool {
+        // And each write wears the card, and brings its counter nearer to its end.
+        true
+    }
+
     fn alignment(&self) -> u64 {
         BLOCK_SIZE as u64
     }

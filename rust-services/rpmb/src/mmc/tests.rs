@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex};
 
 use zerocopy::IntoBytes;
 
+use super::neighbours::reaches_into;
 use super::passthrough::Passthrough;
 use super::region::Region;
 use super::{Card, result_read};
@@ -178,6 +179,42 @@ fn a_power_cut_at_any_write_to_the_card_leaves_all_of_a_change_or_nothing() {
 }
 
 #[test]
+fn no_store_is_made_over_another_one() {
+    let card = TestCard::of_the_host();
+    let mut store = card.open(100).unwrap();
+    store.program(Key::new(GUEST_KEY)).unwrap();
+    store.write(0, &[7; 256], [1; 32]).unwrap();
+    drop(store);
+    // At a block of zeros of its records, and before it.
+    for wrong in [103, 90] {
+        let refused = card.open(wrong);
+        assert!(matches!(refused, Err(StoreError::Occupied(_))), "{wrong}");
+    }
+    // Where its guest has written nothing yet, and where it ends.
+    let reaching = |first_block| {
+        let card = Box::new(card.clone());
+        reaches_into(card, Key::new(HOST_KEY), first_block).unwrap()
+    };
+    assert_eq!([130, 622, 623].map(reaching), [Some(100), Some(100), None]);
+    let mut store = card.open(100).unwrap();
+    assert!(store.state().key.as_ref().unwrap().is(&GUEST_KEY));
+    let mut data = [0; 256];
+    store.read(0, &mut data).unwrap();
+    assert_eq!(data, [7; 256]);
+}
+
+#[test]
+fn a_store_that_was_closed_in_peace_is_opened_without_a_write() {
+    let card = TestCard::of_the_host();
+    let mut store = card.open(0).unwrap();
+    store.program(Key::new(GUEST_KEY)).unwrap();
+    store.write(0, &[7; 1024], [1; 32]).unwrap();
+    drop(store);
+    *card.power.lock().unwrap() = Some(0);
+    assert_eq!(card.open(0).unwrap().state().counter, 1);
+}
+
+#[test]
 fn a_card_of_another_key_or_none_is_refused() {
     let blank = TestCard::blank();
     let error = blank.open(0).err().unwrap().to_string();
@@ -210,6 +247,7 @@ fn a_card_of_the_guests_own_answers_itself() {
     };
     let statistics = Arc::new(Statistics::default());
     let mut device = Passthrough::new(Box::new(card.clone()), limits, Arc::clone(&statistics));
+    let failed = || statistics.failed();
     let mut ask = |frames: &[Frame], room: usize| {
         let request = Request::parse(frames.as_bytes(), room * FRAME_SIZE, 0).unwrap();
         device.answer(&request)
@@ -238,6 +276,11 @@ fn a_card_of_the_guests_own_answers_itself() {
     two.iter_mut().for_each(|frame| frame.block_count.set(2));
     assert_eq!(ask(&[two[0], two[1], result_read()], 1)[0].result.get(), 1);
     assert_eq!(ask(&[Frame::of(9)], 1)[0].result.get(), 1);
+    // Nor what the host's kernel does not take: that the card is well is known.
+    read.block_count.set(1025);
+    assert_eq!(ask(&[read], 1025)[0].result.get(), 1);
+    *card.power.lock().unwrap() = None;
+    assert!(!failed(), "a guest says that the card fails");
     *card.power.lock().unwrap() = Some(0);
     assert_eq!(ask(&[write, result_read()], 1)[0].result.get(), 1);
     assert!(statistics.failed());

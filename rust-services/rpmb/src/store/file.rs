@@ -22,7 +22,8 @@ pub fn open_file(path: &Path, shape: &Shape) -> Result<Store, StoreError> {
     match OpenOptions::new().read(true).write(true).open(path) {
         Ok(file) => {
             lock(&file)?;
-            Store::open(Box::new(file), shape, None)
+            // It has its name since it is whole.
+            Store::open_made(Box::new(file), shape, None)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => make(path, shape),
         Err(source) => Err(StoreError::Medium {
@@ -185,5 +186,12 @@ mod tests {
         bytes[4096 + 40] ^= 1;
         std::fs::write(&path, &bytes).unwrap();
         assert!(matches!(open_file(&path, &SHAPE), Err(StoreError::Damaged)));
+        // A file system that was damaged has zeros.
+        bytes[..4096].fill(0);
+        std::fs::write(&path, &bytes).unwrap();
+        assert!(matches!(open_file(&path, &SHAPE), Err(StoreError::Erased)));
+        bytes.fill(0);
+        std::fs::write(&path, &bytes).unwrap();
+        assert!(matches!(open_file(&path, &SHAPE), Err(StoreError::Erased)));
     }
 }

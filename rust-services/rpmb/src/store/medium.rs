@@ -27,6 +27,12 @@ pub trait Medium: Send {
     /// When the medium fails; nothing that was written since the last wait is certain then.
     fn sync(&mut self) -> io::Result<()>;
 
+    /// Whether what can be read is certain to be there after a power cut, so that it need not be
+    /// written again.
+    fn keeps_what_is_read(&self) -> bool {
+        false
+    }
+
     /// What a power cut may damage together: areas begin at multiples of it. In bytes.
     fn alignment(&self) -> u64;
 }

@@ -24,7 +24,7 @@ pub use medium::Medium;
 
 use std::io;
 
-use zerocopy::{FromZeros, IntoBytes};
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use crate::key::Key;
 use crate::wire::{BLOCK_SIZE, BLOCKS_PER_UNIT, KEY_SIZE, MOST_UNITS};
@@ -86,8 +86,23 @@ pub enum StoreError {
          known; only a new store can follow"
     )]
     Damaged,
+    /// Its first block is gone.
+    #[error(
+        "there is nothing but zeros where the store begins, so neither key nor counter is known; \
+         only a new store can follow: move this one away"
+    )]
+    Erased,
+    /// A store is to be made in the middle of another one.
+    #[error("these blocks belong to the store that begins at block {0} of the card: choose others")]
+    Within(u16),
+    /// A store is to be made where something is.
+    #[error(
+        "block {0} of the place for a new store is not empty: somebody else has these blocks, or had \
+         them; choose others, or write zeros there (agl-virtio-rpmb-tool write)"
+    )]
+    Occupied(u64),
     /// Another process has it.
-    #[error("another process uses the store: one service may")]
+    #[error("another process uses the store, or a part of it: one service may")]
     InUse,
     /// The medium has failed before.
     #[error("the medium has failed, and what it holds is not known yet")]
@@ -96,6 +111,9 @@ pub enum StoreError {
     #[error("blocks beyond the store's end")]
     Range,
 }
+
+/// Blocks that are looked at at once before a store is made.
+const SCANNED_AT_ONCE: usize = 32;
 
 fn medium(what: &'static str) -> impl FnOnce(io::Error) -> StoreError {
     move |source| StoreError::Medium { what, source }
@@ -150,6 +168,18 @@ pub fn size_of_store(shape: &Shape, alignment: u64) -> u64 {
     Layout::new(shape, alignment).size
 }
 
+/// How many blocks of 256 bytes the store has that begins with this one; `None` where none does.
+#[must_use]
+pub fn blocks_of_store(first: &[u8]) -> Option<u64> {
+    let block = Superblock::read_from_bytes(first).ok()?;
+    let shape = Shape {
+        capacity_units: u8::try_from(block.capacity_units.get()).ok()?,
+        most_written: block.most_written.get(),
+    };
+    let size = size_of_store(&shape, BLOCK_SIZE as u64);
+    block.is_valid().then(|| size.div_ceil(BLOCK_SIZE as u64))
+}
+
 /// A store on its medium.
 pub struct Store {
     medium: Box<dyn Medium>,
@@ -162,16 +192,37 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the store on a medium, or makes one where the medium has nothing but zeros at its
-    /// beginning. `cover` hides the guest's key where others can read the medium.
+    /// Opens the store on a medium, or makes one where the medium has nothing but zeros. `cover`
+    /// hides the guest's key where others can read the medium.
     ///
     /// # Errors
     /// When there is something else, or another shape, or the medium fails. Nothing is ever made
     /// anew over what was a store.
     pub fn open(
+        medium: Box<dyn Medium>,
+        shape: &Shape,
+        cover: Option<Key>,
+    ) -> Result<Self, StoreError> {
+        Self::find_or(medium, shape, cover, Self::make)
+    }
+
+    /// Opens the store that is on a medium.
+    ///
+    /// # Errors
+    /// As [`Store::open`], and where there is none.
+    pub fn open_made(
+        medium: Box<dyn Medium>,
+        shape: &Shape,
+        cover: Option<Key>,
+    ) -> Result<Self, StoreError> {
+        Self::find_or(medium, shape, cover, |_| Err(StoreError::Erased))
+    }
+
+    fn find_or(
         mut medium_of: Box<dyn Medium>,
         shape: &Shape,
         cover: Option<Key>,
+        make: impl FnOnce(&mut Self) -> Result<(), StoreError>,
     ) -> Result<Self, StoreError> {
         let layout = Layout::new(shape, medium_of.alignment());
         let mut block = Superblock::new_zeroed();
@@ -203,7 +254,7 @@ impl Store {
             uncertain: false,
         };
         if empty {
-            store.make()?;
+            make(&mut store)?;
         } else {
             store.recover()?;
         }
@@ -348,7 +399,7 @@ impl Store {
     /// Makes a store: the first block last, so that a store is whole or not there.
     fn make(&mut self) -> Result<(), StoreError> {
         let state = self.state.clone();
-        self.erase_blocks()?;
+        self.expect_nothing()?;
         self.record(&state, 0, &[])?;
         self.medium
             .sync()
@@ -362,21 +413,32 @@ impl Store {
             .map_err(medium("wait for the store's first block"))
     }
 
-    /// Zeros where a medium of before may have something else.
-    fn erase_blocks(&mut self) -> Result<(), StoreError> {
-        let zeros = [0; BLOCK_SIZE];
-        let mut found = [0; BLOCK_SIZE];
-        let mut at = self.layout.slots[0];
+    /// Nothing is made over what somebody else may need. Of a store that was being made here there is
+    /// its first record at most.
+    fn expect_nothing(&mut self) -> Result<(), StoreError> {
+        let begun = self.layout.slot(0);
+        let is_begun = matches!(
+            self.find(begun)?,
+            Some((State { sequence: 0, counter: 0, key: None, .. }, 0, data)) if data.is_empty()
+        );
+        let block = BLOCK_SIZE as u64;
+        let mut found = vec![0; BLOCK_SIZE.saturating_mul(SCANNED_AT_ONCE)];
+        let mut at = block;
         while at < self.layout.size {
+            let left = self.layout.size.saturating_sub(at);
+            let len = usize::try_from(left).unwrap_or(usize::MAX).min(found.len());
+            let part = found.get_mut(..len).unwrap_or_default();
             self.medium
-                .read(at, &mut found)
+                .read(at, part)
                 .map_err(medium("read what lies there"))?;
-            if found != zeros {
-                self.medium
-                    .write(at, &zeros)
-                    .map_err(medium("erase blocks"))?;
+            for (number, bytes) in (0_u64..).zip(part.chunks(BLOCK_SIZE)) {
+                let here = at.saturating_add(number.saturating_mul(block));
+                let ours = is_begun && here == begun;
+                if !ours && bytes.iter().any(|byte| *byte != 0) {
+                    return Err(StoreError::Occupied(here.checked_div(block).unwrap_or(0)));
+                }
             }
-            at = at.saturating_add(BLOCK_SIZE as u64);
+            at = at.saturating_add(len as u64);
         }
         Ok(())
     }
@@ -392,13 +454,11 @@ impl Store {
             }
         }
         found.sort_by_key(|(state, _, _)| state.sequence);
-        for (state, address, data) in &found {
-            self.record(state, *address, data)?;
-            if !data.is_empty() {
-                let at = self.layout.block(*address);
-                self.medium
-                    .write(at, data)
-                    .map_err(medium("write blocks"))?;
+        let in_place = self.medium.keeps_what_is_read() && self.is_in_place(&found)?;
+        if !in_place {
+            for (state, address, data) in &found {
+                self.record(state, *address, data)?;
+                self.put(*address, data)?;
             }
         }
         self.medium
@@ -408,6 +468,30 @@ impl Store {
         self.state = newest;
         self.uncertain = false;
         Ok(())
+    }
+
+    fn put(&mut self, address: u16, data: &[u8]) -> Result<(), StoreError> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        let at = self.layout.block(address);
+        self.medium.write(at, data).map_err(medium("write blocks"))
+    }
+
+    /// Whether what the newer of two changes says lies where it belongs. The older one's did when the
+    /// newer one was begun.
+    fn is_in_place(&mut self, found: &[(State, u16, Vec<u8>)]) -> Result<bool, StoreError> {
+        let Some((_, address, data)) = found.last() else {
+            return Ok(true);
+        };
+        let mut there = vec![0; data.len()];
+        if !data.is_empty() {
+            let at = self.layout.block(*address);
+            self.medium
+                .read(at, &mut there)
+                .map_err(medium("read blocks"))?;
+        }
+        Ok(there == *data)
     }
 
     /// The record in a slot, if it is whole and belongs there.

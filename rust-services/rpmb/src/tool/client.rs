@@ -19,7 +19,12 @@ pub(super) enum ClientError {
     Refused(String),
     #[error("the answer is not to be trusted: {0}")]
     Untrusted(&'static str),
+    #[error("there is no room for {0}")]
+    Range(String),
 }
+
+/// Blocks that an address of 16 bits can name.
+const ADDRESSES: usize = 1 << 16;
 
 /// Speaks to a device.
 pub(super) struct Client {
@@ -133,6 +138,14 @@ impl Client {
         data: &[u8],
         at_once: u16,
     ) -> Result<u32, ClientError> {
+        let blocks = data.len().checked_div(BLOCK_SIZE).unwrap_or(0);
+        if usize::from(address).saturating_add(blocks) > ADDRESSES {
+            let what = format!(
+                "{blocks} blocks from {address} on: the last block is {}",
+                u16::MAX
+            );
+            return Err(ClientError::Range(what));
+        }
         let mut counter = self.counter(Some(key))?;
         let mut address = address;
         for part in data.chunks(BLOCK_SIZE.saturating_mul(at_once.into())) {
@@ -167,4 +180,49 @@ fn random() -> Result<[u8; 16], ClientError> {
     let mut nonce = [0; 16];
     getrandom(&mut nonce, GetRandomFlags::empty()).map_err(io::Error::from)?;
     Ok(nonce)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A card that takes everything.
+    struct Agreeable(Key);
+
+    impl Card for Agreeable {
+        fn exchange(
+            &mut self,
+            request: &[Frame],
+            _: Option<&Frame>,
+            answer: &mut [Frame],
+        ) -> io::Result<()> {
+            let asked = request.first().copied().unwrap_or_default();
+            let mut frame = Frame::of(crate::wire::response_to(asked.req_resp.get()));
+            frame.nonce = asked.nonce;
+            frame.address = asked.address;
+            frame.block_count = asked.block_count;
+            let counter = asked.write_counter.get();
+            let writes = asked.req_resp.get() == RequestType::DataWrite.code();
+            frame
+                .write_counter
+                .set(counter.saturating_add(writes.into()));
+            frame.key_mac = self.0.sign([&frame]);
+            answer.fill(frame);
+            Ok(())
+        }
+
+        fn lock(&mut self, _: bool) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn nothing_is_written_beyond_the_last_address() {
+        let key = Key::new([1; 32]);
+        let mut client = Client::new(Box::new(Agreeable(key.clone())));
+        let written = client.write(&key, u16::MAX, &[0; BLOCK_SIZE], 1);
+        assert!(matches!(written, Ok(1)));
+        let refused = client.write(&key, u16::MAX, &[0; 2 * BLOCK_SIZE], 1);
+        assert!(matches!(refused, Err(ClientError::Range(_))));
+    }
 }

@@ -130,7 +130,10 @@ impl ToolError {
         match self {
             Self::Client(ClientError::Refused(_)) => 1,
             Self::Client(ClientError::Untrusted(_)) => 2,
-            Self::Key { .. } | Self::Data { .. } | Self::Frames { .. } => 64,
+            Self::Key { .. }
+            | Self::Data { .. }
+            | Self::Frames { .. }
+            | Self::Client(ClientError::Range(_)) => 64,
             Self::Client(ClientError::Device(_)) | Self::File { .. } => 74,
         }
     }
