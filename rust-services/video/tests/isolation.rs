@@ -26,8 +26,8 @@ use std::time::Duration;
 use agl_virtio_codec::{Codec, Size};
 use bench::{Clip, encode, plain};
 use frontend::clients::video::{
-    DONE, ERROR, INPUT, INVALID_OPERATION, OK, OUTPUT, Params, RESOLUTION_CHANGED, VideoClient,
-    done,
+    DONE, DONE_SIZE, ERROR, INPUT, INVALID_OPERATION, OK, OUTPUT, Params, RESOLUTION_CHANGED,
+    VideoClient, done, request, word,
 };
 use frontend::message_bus::{MessageBus, Policy};
 use frontend::service_under_test::{Launch, ServiceUnderTest, descendants};
@@ -40,6 +40,8 @@ const LIBVPX9: &str = "vp9enc deadline=1 cpu-used=8 keyframe-max-dist=12 lag-in-
 const NAME: &str = "org.automotivelinux.Virtio1.Device.guest.decoder";
 const DEVICE: &str = "/org/automotivelinux/Virtio1/guests/guest/decoder";
 const INTERFACE: &str = "org.automotivelinux.Virtio1.Video";
+/// A request's type.
+const QUEUE_CLEAR: u32 = 0x107;
 /// Streams at once.
 const STREAMS: u32 = 8;
 /// How often a codec is killed, where `AGL_VIRTIO_KILLS` says nothing else.
@@ -254,6 +256,29 @@ fn a_codec_that_is_killed_ends_its_stream_and_the_seven_others_go_on() {
     assert_eq!(scene.counted("codecs-died"), kills as u64);
     assert_eq!(scene.counted("sessions-failed"), kills as u64);
     assert_eq!(scene.service.service_pid(), pid, "the service never died");
+}
+
+#[test]
+fn a_program_that_seeks_several_times_at_once_goes_on() {
+    let scene = Scene::start(|launch, _| launch);
+    let mut driver = scene.client();
+    let clip = clip(LIBVPX8, 4);
+    let expected = plain(Codec::Vp8, &clip);
+    let mut stream = Stream::new(&mut driver, 1, VP8);
+    stream.step(&mut driver, &clip.units[0]);
+    for _ in 0..10 {
+        let clear = request(QUEUE_CLEAR, 1, &[INPUT, 0]);
+        let clears = [(); 4].map(|()| driver.post(&clear, DONE_SIZE).unwrap());
+        for clear in clears {
+            assert_eq!(word(&driver.finish(clear).unwrap(), 0), OK);
+        }
+    }
+    stream.sums.clear();
+    for unit in &clip.units {
+        stream.step(&mut driver, unit);
+    }
+    assert_eq!(stream.sums, expected);
+    assert_eq!(scene.counted("codecs-hung"), 0);
 }
 
 #[test]

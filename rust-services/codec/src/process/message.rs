@@ -48,7 +48,9 @@ pub(super) enum Command {
         force_key: bool,
     },
     Drain,
+    /// Both sides count these.
     Flush,
+    /// The next one follows [`Report::Adjusted`].
     Adjust(EncoderSettings),
     /// The output in this place was read.
     Free {
@@ -84,8 +86,10 @@ pub(super) enum Report {
     },
     /// As [`crate::Event::Drained`].
     Drained { counters: Counters },
-    /// As [`crate::Event::Flushed`].
-    Flushed,
+    /// As [`crate::Event::Flushed`], for so many flushes: those that come close together become one.
+    Flushed { upto: u64 },
+    /// The codec was told the settings.
+    Adjusted,
     /// As [`crate::Event::Failed`].
     Failed(CodecError),
 }

@@ -33,8 +33,16 @@ pub(super) struct Remote {
     /// Which places for inputs the worker has.
     given: [bool; PLACES],
     draining: bool,
-    /// Flushes that are under way.
-    flushing: u32,
+    /// The worker is to hear of the drain behind the flush that is under way.
+    drain_due: bool,
+    /// Flushes that were asked for, and those that are done.
+    flushes: (u64, u64),
+    /// Nothing was given since the last one.
+    flushed_all: bool,
+    /// The worker has settings that its codec was not told yet.
+    adjusting: bool,
+    /// Newer ones.
+    settings: Option<EncoderSettings>,
     /// Told during a flush.
     size: Option<Size>,
     failed: bool,
@@ -70,7 +78,11 @@ impl Remote {
             shelf: Shelf::default(),
             given: [false; PLACES],
             draining: false,
-            flushing: 0,
+            drain_due: false,
+            flushes: (0, 0),
+            flushed_all: false,
+            adjusting: false,
+            settings: None,
             size: None,
             failed: false,
             patience,
@@ -88,8 +100,12 @@ impl Remote {
         }
     }
 
+    fn is_flushing(&self) -> bool {
+        self.flushes.1 < self.flushes.0
+    }
+
     fn is_busy(&self) -> bool {
-        self.draining || self.flushing > 0 || self.given.contains(&true)
+        self.draining || self.is_flushing() || self.given.contains(&true)
     }
 
     /// How long it has been silent though it has something to do.
@@ -123,7 +139,7 @@ impl Remote {
 
     /// What a report comes to; nothing where it is not to be told.
     fn look(&mut self, report: Report) -> Result<Option<Event<Box<dyn Output>>>, &'static str> {
-        let is_flushing = self.flushing > 0;
+        let is_flushing = self.is_flushing();
         Ok(match report {
             Report::Taken { place } => {
                 let given = self.given.get_mut(place).filter(|given| **given);
@@ -157,9 +173,15 @@ impl Remote {
                 self.draining &= is_flushing;
                 is_told.then_some(Event::Drained)
             }
-            Report::Flushed => {
-                self.flushing = self.flushing.saturating_sub(1);
-                (is_flushing && self.flushing == 0).then_some(Event::Flushed)
+            Report::Flushed { upto } => self.flushed(upto)?.then_some(Event::Flushed),
+            Report::Adjusted => {
+                if !std::mem::take(&mut self.adjusting) {
+                    return Err("takes what it was not given");
+                }
+                if let Some(newer) = self.settings.take() {
+                    self.adjust(newer);
+                }
+                None
             }
             Report::Failed(error) => Some(self.fail(tame_error(error))),
             // The link has seen to these.
@@ -168,6 +190,20 @@ impl Remote {
             | Report::Ended { .. }
             | Report::Alive => None,
         })
+    }
+
+    /// So many flushes are done. Whether these are all.
+    fn flushed(&mut self, upto: u64) -> Result<bool, &'static str> {
+        let (asked, done) = self.flushes;
+        if upto <= done || upto > asked {
+            return Err("forgets what it was not asked to");
+        }
+        self.flushes.1 = upto;
+        let is_done = !self.is_flushing();
+        if is_done && std::mem::take(&mut self.drain_due) {
+            self.ask(&Command::Drain);
+        }
+        Ok(is_done)
     }
 
     fn free(&mut self, place: usize) {
@@ -204,7 +240,7 @@ impl Remote {
 
 impl Coder for Remote {
     fn room(&self) -> bool {
-        !self.failed && self.flushing == 0 && self.given.contains(&false)
+        !self.failed && !self.is_flushing() && self.given.contains(&false)
     }
 
     fn push(&mut self, bytes: Vec<u8>, note: InputNote) {
@@ -221,6 +257,7 @@ impl Coder for Remote {
         if let Some(given) = self.given.get_mut(place) {
             *given = true;
         }
+        self.flushed_all = false;
         self.ask(&Command::Input {
             place,
             bytes: bytes.len(),
@@ -231,12 +268,24 @@ impl Coder for Remote {
 
     fn drain(&mut self) {
         self.draining = true;
-        self.ask(&Command::Drain);
+        if self.is_flushing() {
+            self.drain_due = true;
+        } else {
+            self.flushed_all = false;
+            self.ask(&Command::Drain);
+        }
     }
 
     fn flush(&mut self) {
         self.draining = false;
-        self.flushing = self.flushing.saturating_add(1);
+        self.drain_due = false;
+        if self.is_flushing() && self.flushed_all {
+            // The one that is under way forgets all that there is: a guest that seeks without end
+            // makes no queue of them.
+            return;
+        }
+        self.flushed_all = true;
+        self.flushes.0 = self.flushes.0.saturating_add(1);
         self.ask(&Command::Flush);
     }
 
@@ -244,7 +293,7 @@ impl Coder for Remote {
         if self.failed {
             return None;
         }
-        if self.flushing == 0 {
+        if !self.is_flushing() {
             if let Some(size) = self.size.take() {
                 return Some(Event::Size(size));
             }
@@ -274,7 +323,13 @@ impl Coder for Remote {
     }
 
     fn adjust(&mut self, settings: EncoderSettings) {
-        self.ask(&Command::Adjust(settings));
+        if self.adjusting {
+            // Only the newest counts: a guest that turns its controls without end fills no queue.
+            self.settings = Some(settings);
+        } else {
+            self.adjusting = true;
+            self.ask(&Command::Adjust(settings));
+        }
     }
 
     fn process(&self) -> u32 {
@@ -283,143 +338,4 @@ impl Coder for Remote {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::fd::OwnedFd;
-    use std::sync::Arc;
-
-    use super::super::message::{Wait, pair, receive, send};
-    use super::*;
-    use crate::PixelFormat;
-    use crate::coder::StoredPicture;
-
-    /// A session of VP8, and the end where its worker would be.
-    fn session(patience: Duration) -> (Remote, OwnedFd) {
-        gstreamer::init().unwrap();
-        let (ours, its) = pair().unwrap();
-        let link = Link::new(ours, Arc::new(|| ())).unwrap();
-        let ready = Report::Ready {
-            decoders: vec![Codec::Vp8],
-            encoders: Vec::new(),
-        };
-        send(&its, &ready, &[], Wait::Yes).unwrap();
-        let job = Job::Decode(Codec::Vp8);
-        let remote = Remote::open(link, &job, 64 * 64, patience).unwrap();
-        let (_, fds) = receive::<Command>(&its, Wait::Yes).unwrap().unwrap();
-        assert_eq!(fds.len(), 2);
-        (remote, its)
-    }
-
-    /// The next thing that the session tells.
-    fn next(remote: &mut Remote) -> Event<Box<dyn Output>> {
-        loop {
-            if let Some(event) = remote.poll() {
-                return event;
-            }
-            std::thread::yield_now();
-        }
-    }
-
-    fn picture(size: Size, planes: Vec<(usize, usize)>, bytes: usize) -> Stored {
-        Stored::Picture(StoredPicture {
-            size,
-            format: PixelFormat::I420,
-            planes,
-            bytes,
-        })
-    }
-
-    fn output(place: usize, stored: Stored) -> Report {
-        Report::Output {
-            place,
-            timestamp: 5,
-            key: true,
-            stored,
-            counters: Counters::default(),
-        }
-    }
-
-    #[test]
-    fn a_worker_that_makes_no_sense_loses_its_session() {
-        let small = Size::new(4, 4);
-        let good = || vec![(0, 4), (16, 2), (20, 2)];
-        let cases = [
-            Report::Taken { place: 0 },
-            Report::Taken { place: usize::MAX },
-            output(PLACES, picture(small, good(), 24)),
-            output(0, picture(small, good(), 23)),
-            output(0, picture(small, good(), usize::MAX)),
-            output(0, picture(small, vec![(0, 4), (16, 2)], 24)),
-            output(
-                0,
-                picture(small, vec![(0, 4), (16, 2), (usize::MAX, 2)], 24),
-            ),
-            output(
-                0,
-                picture(small, vec![(0, usize::MAX), (16, 2), (20, 2)], 24),
-            ),
-            output(0, picture(small, vec![(0, 1), (16, 2), (20, 2)], 24)),
-            output(0, picture(Size::new(0, 4), good(), 24)),
-            output(0, picture(Size::new(u32::MAX, u32::MAX), good(), 24)),
-            output(0, Stored::Unit { bytes: usize::MAX }),
-        ];
-        for case in cases {
-            let (mut remote, its) = session(Duration::from_secs(60));
-            let text = format!("{case:?}");
-            send(&its, &case, &[], Wait::Yes).unwrap();
-            let told = next(&mut remote);
-            assert!(
-                matches!(told, Event::Failed(CodecError::Died { .. })),
-                "{text}: {told:?}"
-            );
-            assert!(remote.poll().is_none(), "nothing follows");
-        }
-        let (mut remote, its) = session(Duration::from_secs(60));
-        send(&its, &output(0, picture(small, good(), 24)), &[], Wait::Yes).unwrap();
-        assert!(matches!(next(&mut remote), Event::Output(output) if output.timestamp() == 5));
-    }
-
-    #[test]
-    fn a_worker_that_talks_without_end_loses_its_session() {
-        let (mut remote, its) = session(Duration::from_secs(60));
-        // It waits, at last, for somebody to hear it, who does not.
-        let size = Report::Size(Size::new(4, 4));
-        while send(&its, &size, &[], Wait::No).is_ok() && !remote.link.has_ended() {}
-        while !matches!(next(&mut remote), Event::Failed(CodecError::Died { .. })) {}
-    }
-
-    #[test]
-    fn what_comes_of_what_was_flushed_is_not_told() {
-        let (mut remote, its) = session(Duration::from_secs(60));
-        remote.drain();
-        remote.flush();
-        for report in [
-            Report::Size(Size::new(4, 4)),
-            output(1, picture(Size::new(4, 4), Vec::new(), 0)),
-            Report::Drained {
-                counters: Counters::default(),
-            },
-            Report::Flushed,
-        ] {
-            send(&its, &report, &[], Wait::Yes).unwrap();
-        }
-        assert!(matches!(next(&mut remote), Event::Flushed));
-        assert!(matches!(next(&mut remote), Event::Size(size) if size == Size::new(4, 4)));
-        let mut freed = false;
-        while let Ok(Some((command, _))) = receive::<Command>(&its, Wait::No) {
-            freed |= matches!(command, Command::Free { place: 1 });
-        }
-        assert!(freed, "its place is free again");
-    }
-
-    #[test]
-    fn a_worker_that_is_silent_is_given_up_once_it_has_something_to_do() {
-        let (mut remote, _its) = session(Duration::from_millis(50));
-        assert!(remote.poll().is_none() && remote.look_after().is_none());
-        remote.push(vec![0; 10], InputNote::default());
-        assert!(remote.look_after().is_some());
-        assert!(matches!(
-            next(&mut remote),
-            Event::Failed(CodecError::Hangs { .. })
-        ));
-    }
-}
+mod tests;

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use super::super::message::{Wait, pair, receive, send};
+use super::*;
+use crate::PixelFormat;
+use crate::coder::StoredPicture;
+
+/// A session of VP8, and the end where its worker would be.
+fn session(patience: Duration) -> (Remote, OwnedFd) {
+    gstreamer::init().unwrap();
+    let (ours, its) = pair().unwrap();
+    let link = Link::new(ours, Arc::new(|| ())).unwrap();
+    let ready = Report::Ready {
+        decoders: vec![Codec::Vp8],
+        encoders: Vec::new(),
+    };
+    send(&its, &ready, &[], Wait::Yes).unwrap();
+    let job = Job::Decode(Codec::Vp8);
+    let remote = Remote::open(link, &job, 64 * 64, patience).unwrap();
+    let (_, fds) = receive::<Command>(&its, Wait::Yes).unwrap().unwrap();
+    assert_eq!(fds.len(), 2);
+    (remote, its)
+}
+
+/// The next thing that the session tells.
+fn next(remote: &mut Remote) -> Event<Box<dyn Output>> {
+    loop {
+        if let Some(event) = remote.poll() {
+            return event;
+        }
+        std::thread::yield_now();
+    }
+}
+
+fn picture(size: Size, planes: Vec<(usize, usize)>, bytes: usize) -> Stored {
+    Stored::Picture(StoredPicture {
+        size,
+        format: PixelFormat::I420,
+        planes,
+        bytes,
+    })
+}
+
+fn output(place: usize, stored: Stored) -> Report {
+    Report::Output {
+        place,
+        timestamp: 5,
+        key: true,
+        stored,
+        counters: Counters::default(),
+    }
+}
+
+#[test]
+fn a_worker_that_makes_no_sense_loses_its_session() {
+    let small = Size::new(4, 4);
+    let good = || vec![(0, 4), (16, 2), (20, 2)];
+    let cases = [
+        Report::Taken { place: 0 },
+        Report::Taken { place: usize::MAX },
+        Report::Flushed { upto: 1 },
+        Report::Adjusted,
+        output(PLACES, picture(small, good(), 24)),
+        output(0, picture(small, good(), 23)),
+        output(0, picture(small, good(), usize::MAX)),
+        output(0, picture(small, vec![(0, 4), (16, 2)], 24)),
+        output(
+            0,
+            picture(small, vec![(0, 4), (16, 2), (usize::MAX, 2)], 24),
+        ),
+        output(
+            0,
+            picture(small, vec![(0, usize::MAX), (16, 2), (20, 2)], 24),
+        ),
+        output(0, picture(small, vec![(0, 1), (16, 2), (20, 2)], 24)),
+        output(0, picture(Size::new(0, 4), good(), 24)),
+        output(0, picture(Size::new(u32::MAX, u32::MAX), good(), 24)),
+        output(0, Stored::Unit { bytes: usize::MAX }),
+    ];
+    for case in cases {
+        let (mut remote, its) = session(Duration::from_secs(60));
+        let text = format!("{case:?}");
+        send(&its, &case, &[], Wait::Yes).unwrap();
+        let told = next(&mut remote);
+        assert!(
+            matches!(told, Event::Failed(CodecError::Died { .. })),
+            "{text}: {told:?}"
+        );
+        assert!(remote.poll().is_none(), "nothing follows");
+    }
+    let (mut remote, its) = session(Duration::from_secs(60));
+    send(&its, &output(0, picture(small, good(), 24)), &[], Wait::Yes).unwrap();
+    assert!(matches!(next(&mut remote), Event::Output(output) if output.timestamp() == 5));
+}
+
+#[test]
+fn a_worker_that_talks_without_end_loses_its_session() {
+    let (mut remote, its) = session(Duration::from_secs(60));
+    // It waits, at last, for somebody to hear it, who does not.
+    let size = Report::Size(Size::new(4, 4));
+    while send(&its, &size, &[], Wait::No).is_ok() && !remote.link.has_ended() {}
+    while !matches!(next(&mut remote), Event::Failed(CodecError::Died { .. })) {}
+}
+
+#[test]
+fn what_comes_of_what_was_flushed_is_not_told() {
+    let (mut remote, its) = session(Duration::from_secs(60));
+    remote.drain();
+    remote.flush();
+    for report in [
+        Report::Size(Size::new(4, 4)),
+        output(1, picture(Size::new(4, 4), Vec::new(), 0)),
+        Report::Drained {
+            counters: Counters::default(),
+        },
+        Report::Flushed { upto: 1 },
+    ] {
+        send(&its, &report, &[], Wait::Yes).unwrap();
+    }
+    assert!(matches!(next(&mut remote), Event::Flushed));
+    assert!(matches!(next(&mut remote), Event::Size(size) if size == Size::new(4, 4)));
+    let mut freed = false;
+    while let Ok(Some((command, _))) = receive::<Command>(&its, Wait::No) {
+        freed |= matches!(command, Command::Free { place: 1 });
+    }
+    assert!(freed, "its place is free again");
+}
+
+/// The commands that wait for the worker.
+fn told(its: &OwnedFd) -> Vec<Command> {
+    let mut commands = Vec::new();
+    while let Ok(Some((command, _))) = receive(its, Wait::No) {
+        commands.push(command);
+    }
+    commands
+}
+
+#[test]
+fn flushes_and_settings_without_end_are_one_command_each() {
+    let (mut remote, its) = session(Duration::from_secs(60));
+    for bitrate in 1..10_000 {
+        remote.flush();
+        remote.drain();
+        remote.adjust(EncoderSettings {
+            bitrate,
+            ..EncoderSettings::default()
+        });
+    }
+    let commands = told(&its);
+    let first = [&commands[0], &commands[1]];
+    assert!(matches!(first, [Command::Flush, Command::Adjust(first)] if first.bitrate == 1));
+    assert_eq!(commands.len(), 2);
+    send(&its, &Report::Adjusted, &[], Wait::Yes).unwrap();
+    send(&its, &Report::Flushed { upto: 1 }, &[], Wait::Yes).unwrap();
+    assert!(matches!(next(&mut remote), Event::Flushed));
+    let commands = told(&its);
+    let newest = matches!(
+        commands[..],
+        [Command::Adjust(newest), Command::Drain] if newest.bitrate == 9_999
+    );
+    assert!(newest, "{commands:?}");
+}
+
+#[test]
+fn flushes_that_the_worker_has_made_one_are_told_once() {
+    let (mut remote, its) = session(Duration::from_secs(60));
+    remote.flush();
+    // Given by an owner who does not ask for room.
+    remote.push(vec![0; 10], InputNote::default());
+    remote.flush();
+    send(&its, &Report::Flushed { upto: 2 }, &[], Wait::Yes).unwrap();
+    assert!(matches!(next(&mut remote), Event::Flushed));
+    assert!(remote.flushes == (2, 2));
+}
+
+#[test]
+fn a_worker_that_is_silent_is_given_up_once_it_has_something_to_do() {
+    let (mut remote, _its) = session(Duration::from_millis(50));
+    assert!(remote.poll().is_none() && remote.look_after().is_none());
+    remote.push(vec![0; 10], InputNote::default());
+    assert!(remote.look_after().is_some());
+    assert!(matches!(
+        next(&mut remote),
+        Event::Failed(CodecError::Hangs { .. })
+    ));
+}
