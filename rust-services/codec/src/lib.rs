@@ -42,6 +42,7 @@ pub mod process;
 pub mod scripted;
 mod session;
 mod settings;
+mod silence;
 
 pub use bell::Bell;
 pub use codec::Codec;

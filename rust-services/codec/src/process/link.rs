@@ -13,6 +13,8 @@ use rustix::net::{Shutdown, shutdown};
 use super::message::{Command, Report, Wait, receive, send, tame};
 use crate::{Codec, CodecError};
 
+/// How long a busy machine may take to load all plugins.
+pub(super) const LOADING: Duration = Duration::from_secs(120);
 /// Reports that wait to be looked at: a worker that keeps to the protocol never has so many.
 const MOST_REPORTS: usize = 32;
 
@@ -67,6 +69,11 @@ impl Shared {
 }
 
 impl Heard {
+    /// Whether it has loaded its codecs.
+    pub(super) fn is_ready(&self) -> bool {
+        self.codecs.is_some()
+    }
+
     fn note(&mut self, report: Report) -> bool {
         match report {
             Report::Process { id } => self.process = id,

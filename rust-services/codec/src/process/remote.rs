@@ -9,13 +9,14 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use super::link::Link;
+use super::link::{LOADING, Link};
 use super::memory::{PLACES, Places};
 use super::message::{Command, Report, tame_error};
 use super::shelf::Shelf;
 use crate::coder::{Coder, InputNote, Job, Output, Stored};
 use crate::encoder::AccessUnit;
 use crate::picture::Picture;
+use crate::silence::Verdict;
 use crate::{Codec, CodecError, Counters, EncoderSettings, Event, Size};
 
 /// A coded picture has no more bytes, nor has a piece of a stream.
@@ -49,6 +50,7 @@ pub(super) struct Remote {
     patience: Duration,
     /// When it was given something to do last.
     asked: Instant,
+    verdict: Verdict,
     counters: Counters,
 }
 
@@ -87,12 +89,18 @@ impl Remote {
             failed: false,
             patience,
             asked: Instant::now(),
+            verdict: Verdict::default(),
             counters: Counters::default(),
         })
     }
 
+    /// Gives it something to do.
     fn ask(&mut self, command: &Command) {
         self.asked = Instant::now();
+        self.tell(command);
+    }
+
+    fn tell(&self, command: &Command) {
         if let Err(error) = self.link.tell(command, &[]) {
             // One that is gone has left a better reason.
             let how = format!("takes no command: {error}");
@@ -108,10 +116,16 @@ impl Remote {
         self.draining || self.is_flushing() || self.given.contains(&true)
     }
 
-    /// How long it has been silent though it has something to do.
-    fn silent(&self) -> Duration {
-        let heard = self.link.heard().last;
-        heard.max(self.asked).elapsed()
+    /// Since when it has been silent though it has something to do, and how long it may be.
+    fn silence(&self) -> (Instant, Duration) {
+        let heard = self.link.heard();
+        let patience = if heard.is_ready() {
+            self.patience
+        } else {
+            // It loads, and cannot say anything.
+            self.patience.max(LOADING)
+        };
+        (heard.last.max(self.asked), patience)
     }
 
     fn fail(&mut self, error: CodecError) -> Event<Box<dyn Output>> {
@@ -130,10 +144,11 @@ impl Remote {
         if let Some(how) = ended {
             return Some(self.died(&how));
         }
-        if !self.is_busy() || self.silent() < self.patience {
+        let (since, patience) = self.silence();
+        if !self.is_busy() || !self.verdict.falls(since, patience) {
             return None;
         }
-        let (codec, patience) = (self.codec, self.patience);
+        let codec = self.codec;
         Some(self.fail(CodecError::Hangs { codec, patience }))
     }
 
@@ -207,7 +222,7 @@ impl Remote {
     }
 
     fn free(&mut self, place: usize) {
-        self.ask(&Command::Free { place });
+        self.tell(&Command::Free { place });
     }
 
     fn count(&mut self, counters: &Counters) {
@@ -315,7 +330,8 @@ impl Coder for Remote {
         if self.failed || !self.is_busy() {
             return None;
         }
-        Some(self.patience.saturating_sub(self.silent()))
+        let (since, patience) = self.silence();
+        Some(self.verdict.next_look(since, patience))
     }
 
     fn counters(&self) -> Counters {
@@ -328,7 +344,7 @@ impl Coder for Remote {
             self.settings = Some(settings);
         } else {
             self.adjusting = true;
-            self.ask(&Command::Adjust(settings));
+            self.tell(&Command::Adjust(settings));
         }
     }
 

@@ -3,18 +3,14 @@
 //! Codecs, each session of which is in a process of its own.
 
 use std::io;
-use std::time::Duration;
 
 use agl_virtio_service::Exit;
 
-use super::link::Link;
+use super::link::{LOADING, Link};
 use super::nursery::Nursery;
 use super::remote::Remote;
 use crate::coder::{Codecs, Coder, Job};
 use crate::{Codec, CodecError, Host};
-
-/// How long a busy machine may take to load all plugins.
-const LOADING: Duration = Duration::from_secs(120);
 
 /// Where sessions come from. One worker is always ahead, with its codecs loaded, so that a session
 /// begins at once.

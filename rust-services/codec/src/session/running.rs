@@ -19,6 +19,7 @@ use crate::error::CodecError;
 use crate::layout::Size;
 use crate::ledger::Unit;
 use crate::settings::EncoderSettings;
+use crate::silence::Verdict;
 
 /// The owner's end of a session.
 pub(crate) struct Running {
@@ -27,6 +28,7 @@ pub(crate) struct Running {
     commands: Sender<Command>,
     sink: Arc<OnceLock<AppSink>>,
     patience: Duration,
+    verdict: Verdict,
     stash: VecDeque<(gst::Sample, Unit)>,
     size: Option<Size>,
     draining: bool,
@@ -83,6 +85,7 @@ impl Running {
             commands,
             sink,
             patience: host.patience,
+            verdict: Verdict::default(),
             stash: VecDeque::new(),
             size: None,
             draining: false,
@@ -239,8 +242,8 @@ impl Running {
 
     /// The verdict on a codec that has been silent for too long.
     fn hangs(&mut self) -> Option<Raw> {
-        let silent = self.shared.lock().moved.elapsed();
-        if !self.is_busy() || silent < self.patience {
+        let moved = self.shared.lock().moved;
+        if !self.is_busy() || !self.verdict.falls(moved, self.patience) {
             return None;
         }
         self.failed = true;
@@ -254,8 +257,8 @@ impl Running {
         if self.failed || !self.is_busy() {
             return None;
         }
-        let silent = self.shared.lock().moved.elapsed();
-        Some(self.patience.saturating_sub(silent))
+        let moved = self.shared.lock().moved;
+        Some(self.verdict.next_look(moved, self.patience))
     }
 }
 
@@ -283,6 +286,7 @@ mod tests {
             commands,
             sink: Arc::new(OnceLock::new()),
             patience: Duration::from_secs(60),
+            verdict: Verdict::default(),
             stash: VecDeque::new(),
             size: None,
             draining: false,
@@ -324,6 +328,17 @@ mod tests {
             sent[..],
             [Command::Drain, Command::Flush, Command::Flush]
         ));
+    }
+
+    #[test]
+    fn a_codec_that_does_nothing_is_given_up_at_the_second_look() {
+        let (mut running, _inbox) = alone();
+        running.patience = Duration::ZERO;
+        assert!(running.poll().is_none(), "it has nothing to do");
+        running.drain();
+        assert!(running.poll().is_none(), "perhaps nobody could do anything");
+        let told = running.poll();
+        assert!(matches!(told, Some(Raw::Failed(CodecError::Hangs { .. }))));
     }
 
     #[test]

@@ -10,14 +10,30 @@ use crate::coder::StoredPicture;
 
 /// A session of VP8, and the end where its worker would be.
 fn session(patience: Duration) -> (Remote, OwnedFd) {
+    let (remote, its) = loading_session(patience);
+    say(&its, &ready());
+    while !remote.link.heard().is_ready() {
+        std::thread::yield_now();
+    }
+    (remote, its)
+}
+
+fn ready() -> Report {
+    Report::Ready {
+        decoders: vec![Codec::Vp8],
+        encoders: Vec::new(),
+    }
+}
+
+fn say(its: &OwnedFd, report: &Report) {
+    send(its, report, &[], Wait::Yes).unwrap();
+}
+
+/// The same, where the worker still loads.
+fn loading_session(patience: Duration) -> (Remote, OwnedFd) {
     gstreamer::init().unwrap();
     let (ours, its) = pair().unwrap();
     let link = Link::new(ours, Arc::new(|| ())).unwrap();
-    let ready = Report::Ready {
-        decoders: vec![Codec::Vp8],
-        encoders: Vec::new(),
-    };
-    send(&its, &ready, &[], Wait::Yes).unwrap();
     let job = Job::Decode(Codec::Vp8);
     let remote = Remote::open(link, &job, 64 * 64, patience).unwrap();
     let (_, fds) = receive::<Command>(&its, Wait::Yes).unwrap().unwrap();
@@ -83,7 +99,7 @@ fn a_worker_that_makes_no_sense_loses_its_session() {
     for case in cases {
         let (mut remote, its) = session(Duration::from_secs(60));
         let text = format!("{case:?}");
-        send(&its, &case, &[], Wait::Yes).unwrap();
+        say(&its, &case);
         let told = next(&mut remote);
         assert!(
             matches!(told, Event::Failed(CodecError::Died { .. })),
@@ -92,7 +108,7 @@ fn a_worker_that_makes_no_sense_loses_its_session() {
         assert!(remote.poll().is_none(), "nothing follows");
     }
     let (mut remote, its) = session(Duration::from_secs(60));
-    send(&its, &output(0, picture(small, good(), 24)), &[], Wait::Yes).unwrap();
+    say(&its, &output(0, picture(small, good(), 24)));
     assert!(matches!(next(&mut remote), Event::Output(output) if output.timestamp() == 5));
 }
 
@@ -118,7 +134,7 @@ fn what_comes_of_what_was_flushed_is_not_told() {
         },
         Report::Flushed { upto: 1 },
     ] {
-        send(&its, &report, &[], Wait::Yes).unwrap();
+        say(&its, &report);
     }
     assert!(matches!(next(&mut remote), Event::Flushed));
     assert!(matches!(next(&mut remote), Event::Size(size) if size == Size::new(4, 4)));
@@ -153,8 +169,8 @@ fn flushes_and_settings_without_end_are_one_command_each() {
     let first = [&commands[0], &commands[1]];
     assert!(matches!(first, [Command::Flush, Command::Adjust(first)] if first.bitrate == 1));
     assert_eq!(commands.len(), 2);
-    send(&its, &Report::Adjusted, &[], Wait::Yes).unwrap();
-    send(&its, &Report::Flushed { upto: 1 }, &[], Wait::Yes).unwrap();
+    say(&its, &Report::Adjusted);
+    say(&its, &Report::Flushed { upto: 1 });
     assert!(matches!(next(&mut remote), Event::Flushed));
     let commands = told(&its);
     let newest = matches!(
@@ -171,17 +187,32 @@ fn flushes_that_the_worker_has_made_one_are_told_once() {
     // Given by an owner who does not ask for room.
     remote.push(vec![0; 10], InputNote::default());
     remote.flush();
-    send(&its, &Report::Flushed { upto: 2 }, &[], Wait::Yes).unwrap();
+    say(&its, &Report::Flushed { upto: 2 });
     assert!(matches!(next(&mut remote), Event::Flushed));
     assert!(remote.flushes == (2, 2));
 }
 
 #[test]
-fn a_worker_that_is_silent_is_given_up_once_it_has_something_to_do() {
-    let (mut remote, _its) = session(Duration::from_millis(50));
+fn a_worker_that_is_silent_is_given_up_at_the_second_look() {
+    let (mut remote, _its) = session(Duration::ZERO);
     assert!(remote.poll().is_none() && remote.look_after().is_none());
     remote.push(vec![0; 10], InputNote::default());
     assert!(remote.look_after().is_some());
+    assert!(remote.poll().is_none(), "perhaps nobody could speak");
+    let told = remote.poll();
+    assert!(matches!(
+        told,
+        Some(Event::Failed(CodecError::Hangs { .. }))
+    ));
+}
+
+#[test]
+fn a_worker_that_still_loads_has_time_for_that() {
+    let (mut remote, its) = loading_session(Duration::ZERO);
+    remote.push(vec![0; 10], InputNote::default());
+    assert!(remote.look_after().unwrap() > LOADING / 2);
+    assert!(remote.poll().is_none() && remote.poll().is_none());
+    say(&its, &ready());
     assert!(matches!(
         next(&mut remote),
         Event::Failed(CodecError::Hangs { .. })
