@@ -76,7 +76,13 @@ impl Heard {
 
     fn note(&mut self, report: Report) -> bool {
         match report {
-            Report::Process { id } => self.process = id,
+            // The nursery says it, before the worker can say anything.
+            Report::Process { id } if self.process == 0 => self.process = id,
+            Report::Process { .. } => {
+                let how = "says twice which process it is".to_owned();
+                self.ended.get_or_insert(how);
+                return false;
+            }
             Report::Alive => {}
             Report::Ended { how } => {
                 self.ended.get_or_insert(tame(&how));

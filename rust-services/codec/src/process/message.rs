@@ -180,6 +180,14 @@ pub(super) fn receive<T: DeserializeOwned>(
     Ok(Some((packet, fds)))
 }
 
+/// Whether the other end is gone: closed, or closed while something waited there to be heard.
+pub(super) fn is_closed(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+    )
+}
+
 /// A text of somebody else as it may stand in a log: of bounded length, in one line.
 pub(super) fn tame(text: &str) -> String {
     text.chars()
@@ -231,6 +239,20 @@ mod tests {
         assert_eq!(empty.kind(), io::ErrorKind::WouldBlock);
         drop(one);
         assert!(receive::<Command>(&other, Wait::Yes).unwrap().is_none());
+    }
+
+    #[test]
+    fn an_end_that_is_closed_is_told_from_an_error() {
+        let (one, other) = pair().unwrap();
+        send(&one, &Command::Drain, &[], Wait::No).unwrap();
+        // With a command that nobody has heard.
+        drop(other);
+        let reset = send(&one, &Command::Drain, &[], Wait::No).unwrap_err();
+        assert_eq!(reset.kind(), io::ErrorKind::ConnectionReset);
+        let broken = send(&one, &Command::Drain, &[], Wait::No).unwrap_err();
+        assert_eq!(broken.kind(), io::ErrorKind::BrokenPipe);
+        assert!(is_closed(&reset) && is_closed(&broken));
+        assert!(!is_closed(&io::ErrorKind::WouldBlock.into()));
     }
 
     #[test]

@@ -34,21 +34,22 @@ struct Worker {
 }
 
 impl Worker {
-    fn start(setup: &str, socket: OwnedFd) -> io::Result<Self> {
-        let own = socket.try_clone()?;
-        let child = Command::new("/proc/self/exe")
-            .arg0("agl-virtio-codec")
-            .args([WORKER, setup])
-            .stdin(Stdio::from(socket))
-            .spawn()?;
-        let pid = Pid::from_child(&child);
-        let ended = pidfd_open(pid, PidfdFlags::empty())?;
+    /// Starts one. Its session hears why there is none.
+    fn start(setup: &str, socket: OwnedFd) -> Option<Self> {
+        let started = spawn(setup, &socket);
+        let report = match &started {
+            Ok((child, _)) => Report::Process { id: child.id() },
+            Err(error) => Report::Ended {
+                how: format!("was not started: {error}"),
+            },
+        };
         // A session that is closed already needs no answer.
-        let _ = send(&own, &Report::Process { id: child.id() }, &[], Wait::No);
-        Ok(Self {
+        let _ = send(&socket, &report, &[], Wait::No);
+        let (child, ended) = started.ok()?;
+        Some(Self {
             child,
             ended,
-            socket: own,
+            socket,
             deadline: None,
         })
     }
@@ -77,6 +78,30 @@ impl Worker {
     }
 }
 
+/// A worker's process, and what becomes readable when it ends.
+fn spawn(setup: &str, socket: &OwnedFd) -> io::Result<(Child, OwnedFd)> {
+    let mut child = Command::new("/proc/self/exe")
+        .arg0("agl-virtio-codec")
+        .args([WORKER, setup])
+        .stdin(Stdio::from(socket.try_clone()?))
+        .spawn()?;
+    watched(
+        pidfd_open(Pid::from_child(&child), PidfdFlags::empty()),
+        &mut child,
+    )
+    .map(|ended| (child, ended))
+}
+
+/// A process that cannot be watched does not stay.
+fn watched(pidfd: rustix::io::Result<OwnedFd>, child: &mut Child) -> io::Result<OwnedFd> {
+    pidfd.map_err(|error| {
+        let _ = child.kill();
+        let _ = child.wait();
+        let advice = "free descriptors, or Linux 5.3 for pidfd_open, are missing";
+        io::Error::other(format!("it cannot be watched ({error}): {advice}"))
+    })
+}
+
 fn how(status: ExitStatus) -> String {
     match (status.signal(), status.code()) {
         (Some(signal), _) => format!("was ended by signal {signal}"),
@@ -97,10 +122,7 @@ pub(super) fn run(setup: &Setup, text: &str, control: &OwnedFd) -> io::Result<()
                     // Beyond the limit it is closed, which is an answer.
                     for socket in fds {
                         if workers.len() < MOST_WORKERS {
-                            match Worker::start(text, socket) {
-                                Ok(worker) => workers.push(worker),
-                                Err(error) => log::error!("no process for a codec: {error}"),
-                            }
+                            workers.extend(Worker::start(text, socket));
                         }
                     }
                 }
@@ -184,6 +206,19 @@ impl Nursery {
         })
     }
 
+    /// One that a test plays, at the other end.
+    #[cfg(test)]
+    pub(super) fn scripted(setup: Setup) -> io::Result<(Self, OwnedFd)> {
+        let (control, its) = super::message::pair()?;
+        let first = None;
+        let ours = Self {
+            control,
+            first,
+            setup,
+        };
+        Ok((ours, its))
+    }
+
     /// Asks for a worker.
     pub(super) fn hire(&self) -> io::Result<OwnedFd> {
         hire(&self.control)
@@ -194,4 +229,18 @@ fn hire(control: &OwnedFd) -> io::Result<OwnedFd> {
     let (ours, its) = super::message::pair()?;
     send(control, &(), &[its.as_fd()], Wait::No)?;
     Ok(ours)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_cannot_be_watched_is_ended_and_the_reason_told() {
+        let mut child = Command::new("sleep").arg("600").spawn().unwrap();
+        let error = watched(Err(rustix::io::Errno::MFILE), &mut child).unwrap_err();
+        assert!(error.to_string().contains("descriptors"), "{error}");
+        let status = child.try_wait().unwrap().unwrap();
+        assert_eq!(status.signal(), Some(9));
+    }
 }

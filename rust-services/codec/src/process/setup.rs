@@ -12,6 +12,7 @@ use agl_virtio_service::{Exit, logging};
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
+use super::message::is_closed;
 use crate::elements::Elements;
 
 /// The first argument of a nursery.
@@ -137,7 +138,7 @@ pub fn main_of_worker() -> Option<ExitCode> {
     Some(match done {
         Ok(()) => Exit::Ok.into(),
         // Its session was closed while it spoke.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Exit::Ok.into(),
+        Err(error) if is_closed(&error) => Exit::Ok.into(),
         Err(error) => {
             log::error!("{role}: {error}");
             Exit::Os.into()

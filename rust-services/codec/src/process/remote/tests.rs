@@ -113,6 +113,16 @@ fn a_worker_that_makes_no_sense_loses_its_session() {
 }
 
 #[test]
+fn a_worker_cannot_say_that_it_is_another_process() {
+    let (mut remote, its) = session(Duration::from_secs(60));
+    say(&its, &Report::Process { id: 4711 });
+    say(&its, &Report::Process { id: 1 });
+    let told = next(&mut remote);
+    assert!(matches!(told, Event::Failed(CodecError::Died { .. })));
+    assert_eq!(remote.process(), 4711);
+}
+
+#[test]
 fn a_worker_that_talks_without_end_loses_its_session() {
     let (mut remote, its) = session(Duration::from_secs(60));
     let size = Report::Size(Size::new(4, 4));
