@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{Shutdown, shutdown};
 
+use super::allowance::Allowance;
 use super::message::{Command, Report, Wait, receive, send, tame};
 use crate::{Codec, CodecError};
 
@@ -17,6 +18,11 @@ use crate::{Codec, CodecError};
 pub(super) const LOADING: Duration = Duration::from_secs(120);
 /// Reports that wait to be looked at: a worker that keeps to the protocol never has so many.
 const MOST_REPORTS: usize = 32;
+/// Signs of life that are heard at once: more than wait in a socket when nobody had time to hear them.
+const MOST_BEATS: u32 = 1024;
+/// After how long one more is: a worker that keeps to the protocol gives one in each
+/// [`BEAT`](super::worker::BEAT).
+const NEXT_BEAT: Duration = Duration::from_millis(250);
 
 /// What a worker has said.
 #[derive(Debug)]
@@ -28,6 +34,7 @@ pub(super) struct Heard {
     pub(super) ended: Option<String>,
     /// When it said something last.
     pub(super) last: Instant,
+    beats: Allowance,
     /// What it can decode, and encode.
     codecs: Option<Result<[Vec<Codec>; 2], CodecError>>,
 }
@@ -47,25 +54,30 @@ impl Shared {
     fn hear(&self, received: io::Result<Option<(Report, Vec<OwnedFd>)>>) -> bool {
         let mut heard = self.lock();
         heard.last = Instant::now();
-        let goes_on = match received {
+        let noted = match received {
             Ok(Some((report, _))) => heard.note(report),
-            Ok(None) => {
-                heard.ended.get_or_insert_with(|| "is gone".to_owned());
-                false
-            }
-            Err(error) => {
-                let how = format!("does not speak our language: {error}");
-                heard.ended.get_or_insert(how);
-                false
-            }
+            Ok(None) => heard.end("is gone"),
+            Err(error) => heard.end(&format!("does not speak our language: {error}")),
         };
         drop(heard);
-        self.changed.notify_all();
-        if let Some(notify) = self.notify.get() {
-            notify();
+        if noted != Noted::Nothing {
+            self.changed.notify_all();
+            if let Some(notify) = self.notify.get() {
+                notify();
+            }
         }
-        goes_on
+        noted != Noted::End
     }
+}
+
+/// What a report is to who looks at them.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Noted {
+    /// Nothing new, or something behind what they were told of and did not look at yet.
+    Nothing,
+    News,
+    /// The last one.
+    End,
 }
 
 impl Heard {
@@ -74,32 +86,34 @@ impl Heard {
         self.codecs.is_some()
     }
 
-    fn note(&mut self, report: Report) -> bool {
+    fn end(&mut self, how: &str) -> Noted {
+        self.ended.get_or_insert_with(|| how.to_owned());
+        Noted::End
+    }
+
+    fn note(&mut self, report: Report) -> Noted {
         match report {
             // The nursery says it, before the worker can say anything.
             Report::Process { id } if self.process == 0 => self.process = id,
-            Report::Process { .. } => {
-                let how = "says twice which process it is".to_owned();
-                self.ended.get_or_insert(how);
-                return false;
-            }
-            Report::Alive => {}
-            Report::Ended { how } => {
-                self.ended.get_or_insert(tame(&how));
-                return false;
-            }
+            Report::Process { .. } => return self.end("says twice which process it is"),
+            Report::Alive if self.beats.take(self.last) => return Noted::Nothing,
+            Report::Alive => return self.end("says without end that it lives"),
+            Report::Ended { how } => return self.end(&tame(&how)),
             Report::Ready { decoders, encoders } => {
                 self.codecs.get_or_insert(Ok([decoders, encoders]));
             }
             Report::Failed(error) if self.codecs.is_none() => self.codecs = Some(Err(error)),
             _ if self.reports.len() >= MOST_REPORTS => {
-                let how = "says more than it was asked".to_owned();
-                self.ended.get_or_insert(how);
-                return false;
+                return self.end("says more than it was asked");
             }
-            report => self.reports.push_back(report),
+            report => {
+                self.reports.push_back(report);
+                if self.reports.len() > 1 {
+                    return Noted::Nothing;
+                }
+            }
         }
-        true
+        Noted::News
     }
 }
 
@@ -112,12 +126,14 @@ pub(super) struct Link {
 impl Link {
     /// Listens to what is said by this connection, in a thread that runs `prepare` first.
     pub(super) fn new(socket: OwnedFd, prepare: Arc<dyn Fn() + Send + Sync>) -> io::Result<Self> {
+        let now = Instant::now();
         let shared = Arc::new(Shared {
             heard: Mutex::new(Heard {
                 reports: VecDeque::new(),
                 process: 0,
                 ended: None,
-                last: Instant::now(),
+                last: now,
+                beats: Allowance::new(MOST_BEATS, NEXT_BEAT, now),
                 codecs: None,
             }),
             changed: Condvar::new(),
@@ -179,5 +195,67 @@ impl Drop for Link {
     fn drop(&mut self) {
         // Ends the thread, and the worker.
         let _ = shutdown(&*self.socket, Shutdown::Both);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::super::message::pair;
+    use super::*;
+
+    /// A link whose owner counts how often it is woken, and the worker's end.
+    fn link() -> (Link, OwnedFd, Arc<AtomicU32>) {
+        let (ours, its) = pair().unwrap();
+        let link = Link::new(ours, Arc::new(|| ())).unwrap();
+        let woken = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&woken);
+        link.attach(Arc::new(move || {
+            count.fetch_add(1, Ordering::SeqCst);
+        }));
+        (link, its, woken)
+    }
+
+    #[test]
+    fn many_words_wake_their_owner_once() {
+        let (link, its, woken) = link();
+        for _ in 0..20 {
+            send(&its, &Report::Alive, &[], Wait::Yes).unwrap();
+            send(&its, &Report::Adjusted, &[], Wait::Yes).unwrap();
+        }
+        while link.heard().reports.len() < 20 {
+            std::thread::yield_now();
+        }
+        drop(its);
+        while !link.has_ended() {
+            std::thread::yield_now();
+        }
+        // Once for the reports, and once for the end, of which it may not have been told yet.
+        assert!(woken.load(Ordering::SeqCst) <= 2);
+        assert!(woken.load(Ordering::SeqCst) >= 1);
+    }
+
+    #[test]
+    fn a_worker_that_says_without_end_that_it_lives_is_not_listened_to() {
+        let (link, its, _woken) = link();
+        while !link.has_ended() {
+            let _ = send(&its, &Report::Alive, &[], Wait::No);
+            std::thread::yield_now();
+        }
+        let how = link.heard().ended.clone().unwrap();
+        assert!(how.contains("lives"), "{how}");
+    }
+
+    #[test]
+    fn signs_of_life_that_nobody_had_time_to_hear_are_no_offence() {
+        let (one, other) = pair().unwrap();
+        let waiting =
+            (0..=MOST_BEATS).take_while(|_| send(&one, &Report::Alive, &[], Wait::No).is_ok());
+        assert!(
+            waiting.count() <= MOST_BEATS as usize,
+            "a socket holds more"
+        );
+        drop(other);
     }
 }

@@ -11,6 +11,7 @@
 //! A worker sees its stream and its pictures, and no guest memory: the service copies between that
 //! and the session's own. Its sandbox has no socket, no file but its devices, and a limit of memory.
 
+mod allowance;
 mod link;
 mod memory;
 mod message;

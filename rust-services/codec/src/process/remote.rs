@@ -24,6 +24,10 @@ const MOST_CODED: u64 = 64 << 20;
 /// A picture in a decoder's own order may have rows and lines beyond what is seen.
 const MARGIN: u64 = 1 << 20;
 
+/// Reports that may come to nothing before it is given something to do again: those that were on their
+/// way when it heard of a flush are fewer.
+const MOST_VOID: u32 = 64;
+
 /// A session.
 pub(super) struct Remote {
     codec: Codec,
@@ -44,6 +48,8 @@ pub(super) struct Remote {
     adjusting: bool,
     /// Newer ones.
     settings: Option<EncoderSettings>,
+    /// Reports since it was given something to do that came to nothing.
+    void: u32,
     /// Told during a flush.
     size: Option<Size>,
     failed: bool,
@@ -85,6 +91,7 @@ impl Remote {
             flushed_all: false,
             adjusting: false,
             settings: None,
+            void: 0,
             size: None,
             failed: false,
             patience,
@@ -97,6 +104,7 @@ impl Remote {
     /// Gives it something to do.
     fn ask(&mut self, command: &Command) {
         self.asked = Instant::now();
+        self.void = 0;
         self.tell(command);
     }
 
@@ -163,12 +171,12 @@ impl Remote {
             }
             Report::Size(size) if is_flushing => {
                 self.size = Some(size);
-                None
+                self.is_void()?
             }
             Report::Size(size) => Some(Event::Size(size)),
             Report::Output { place, .. } if is_flushing => {
                 self.free(place);
-                None
+                self.is_void()?
             }
             Report::Output {
                 place,
@@ -186,7 +194,11 @@ impl Remote {
                 self.count(&counters);
                 let is_told = self.draining && !is_flushing;
                 self.draining &= is_flushing;
-                is_told.then_some(Event::Drained)
+                if is_told {
+                    Some(Event::Drained)
+                } else {
+                    self.is_void()?
+                }
             }
             Report::Flushed { upto } => self.flushed(upto)?.then_some(Event::Flushed),
             Report::Adjusted => {
@@ -203,8 +215,17 @@ impl Remote {
             Report::Ready { .. }
             | Report::Process { .. }
             | Report::Ended { .. }
-            | Report::Alive => None,
+            | Report::Alive => self.is_void()?,
         })
+    }
+
+    /// Nothing, unless that was said too often.
+    fn is_void(&mut self) -> Result<Option<Event<Box<dyn Output>>>, &'static str> {
+        self.void = self.void.saturating_add(1);
+        if self.void > MOST_VOID {
+            return Err("says more than it was asked");
+        }
+        Ok(None)
     }
 
     /// So many flushes are done. Whether these are all.

@@ -17,7 +17,7 @@ use crate::coder::{Codecs, Coder, HostCodecs, InputNote, Output};
 use crate::{CodecError, EncoderSettings, Event, Host, Library};
 
 /// A worker says at least so often that it lives.
-const BEAT: Duration = Duration::from_millis(500);
+pub(super) const BEAT: Duration = Duration::from_millis(500);
 
 /// What waits for room in the codec.
 enum Waiting {

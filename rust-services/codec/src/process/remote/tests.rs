@@ -168,6 +168,21 @@ fn told(its: &OwnedFd) -> Vec<Command> {
 }
 
 #[test]
+fn a_worker_that_talks_during_a_flush_does_not_keep_its_owner_busy() {
+    let (mut remote, its) = session(Duration::from_secs(60));
+    remote.flush();
+    // Whoever looks does so at the same time.
+    let talks = std::thread::spawn(move || {
+        let size = Report::Size(Size::new(4, 4));
+        while send(&its, &size, &[], Wait::Yes).is_ok() {}
+    });
+    let told = next(&mut remote);
+    assert!(matches!(told, Event::Failed(CodecError::Died { .. })));
+    drop(remote);
+    talks.join().unwrap();
+}
+
+#[test]
 fn flushes_and_settings_without_end_are_one_command_each() {
     let (mut remote, its) = session(Duration::from_secs(60));
     for bitrate in 1..10_000 {
