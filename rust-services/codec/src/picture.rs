@@ -2,6 +2,7 @@
 
 //! A decoded picture, and its way into its owner's memory.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
@@ -37,6 +38,20 @@ pub enum WriteError<E> {
 
 /// A picture of another process has no longer side.
 const MOST_SIDE: u32 = 16_384;
+
+/// Bytes from a row to the next of a picture of another process, at most: decoders' rows are longer than
+/// what is seen of them, but not without end.
+fn most_stride(least: usize) -> usize {
+    least.saturating_mul(2).saturating_add(4096)
+}
+
+/// Bytes that a picture of this size has at most in another process's memory.
+pub(crate) fn most_stored(format: PixelFormat, size: Size) -> usize {
+    let planes = Layout::packed(format, size, 1).planes();
+    planes.iter().fold(0, |sum, plane| {
+        sum.saturating_add(most_stride(plane.stride).saturating_mul(plane.rows))
+    })
+}
 
 /// A decoded picture, in the decoder's memory.
 #[derive(Debug)]
@@ -123,15 +138,17 @@ impl Picture {
             .map_err(|_| "a picture that cannot be mapped".to_owned())?;
         let mut planes = Vec::new();
         let mut bytes = 0_usize;
-        for plane in 0..frame.n_planes() {
+        let shape = Layout::packed(format, self.size, 1).planes();
+        for (plane, least) in (0..frame.n_planes()).zip(&shape) {
             let source = source(&frame, plane).ok_or("a picture without a plane")?;
-            planes.push((bytes, source.stride));
+            let (stride, rows) = source.for_others(least);
+            planes.push((bytes, stride));
             let at = begin.saturating_add(bytes as u64);
-            bytes = bytes.saturating_add(source.bytes.len());
+            bytes = bytes.saturating_add(rows.len());
             if bytes as u64 > room {
                 return Err(format!("a picture of {} in too many bytes", self.size));
             }
-            file.write_all_at(source.bytes, at)
+            file.write_all_at(&rows, at)
                 .map_err(|error| error.to_string())?;
         }
         Ok(StoredPicture {
@@ -217,6 +234,20 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
+    /// Bytes from a row to the next, and the rows, with no more around them than another process takes.
+    fn for_others(&self, least: &Plane) -> (usize, Cow<'_, [u8]>) {
+        if self.stride <= most_stride(least.stride) {
+            let end = self.stride.saturating_mul(least.rows);
+            return (
+                self.stride,
+                Cow::Borrowed(self.bytes.get(..end).unwrap_or(self.bytes)),
+            );
+        }
+        let rows = 0..least.rows;
+        let packed = rows.flat_map(|row| self.row(row, least.stride).iter().copied());
+        (least.stride, Cow::Owned(packed.collect()))
+    }
+
     fn row(&self, row: usize, len: usize) -> &[u8] {
         let start = row.saturating_mul(self.stride);
         self.bytes
@@ -330,4 +361,44 @@ fn convert(frame: Readable, format: PixelFormat) -> Result<Readable, String> {
     let mut target = VideoFrame::from_buffer_writable(room, &to).map_err(|_| "no memory")?;
     converter.frame(&frame, &mut target);
     VideoFrame::from_buffer_readable(target.into_buffer(), &to).map_err(|_| "no memory".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_with_much_around_them_are_stored_without_it() {
+        let least = Plane {
+            offset: 0,
+            stride: 2,
+            rows: 2,
+        };
+        let mut bytes = vec![0; 10_000];
+        bytes[..2].copy_from_slice(&[1, 2]);
+        bytes[5000..5002].copy_from_slice(&[3, 4]);
+        let wide = Source {
+            bytes: &bytes,
+            stride: 5000,
+        };
+        let (stride, rows) = wide.for_others(&least);
+        assert_eq!((stride, &*rows), (2, &[1, 2, 3, 4][..]));
+        let usual = Source {
+            bytes: &bytes,
+            stride: 64,
+        };
+        let (stride, rows) = usual.for_others(&least);
+        assert_eq!((stride, rows.len()), (64, 128));
+    }
+
+    #[test]
+    fn what_a_picture_has_at_most_follows_its_size() {
+        let most = most_stored(PixelFormat::Nv12, Size::new(1280, 720));
+        // A decoder that adds 128 bytes to each row, and one whose rows are as long as 2560 pixels.
+        assert!(most >= (1280 + 128) * 1080 && most >= 2560 * 1080);
+        assert!(most < 6 * 1280 * 1080, "{most}");
+        assert_eq!(most_stored(PixelFormat::I420, Size::default()), 0);
+        let huge = Size::new(u32::MAX, u32::MAX);
+        assert!(most_stored(PixelFormat::I420, huge) > 1 << 60);
+    }
 }

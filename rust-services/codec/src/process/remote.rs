@@ -15,13 +15,14 @@ use super::message::{Command, Report, tame_error};
 use super::shelf::Shelf;
 use crate::coder::{Coder, InputNote, Job, Output, Stored};
 use crate::encoder::AccessUnit;
-use crate::picture::Picture;
+use crate::picture::{Picture, most_stored};
 use crate::silence::Verdict;
 use crate::{Codec, CodecError, Counters, EncoderSettings, Event, Size};
 
-/// A coded picture has no more bytes, nor has a piece of a stream.
+/// A piece of a stream has no more bytes.
 const MOST_CODED: u64 = 64 << 20;
-/// A picture in a decoder's own order may have rows and lines beyond what is seen.
+/// A picture in a decoder's own order may have rows and lines beyond what is seen, and what an encoder
+/// gives has headers.
 const MARGIN: u64 = 1 << 20;
 
 /// Reports that may come to nothing before it is given something to do again: those that were on their
@@ -50,6 +51,8 @@ pub(super) struct Remote {
     settings: Option<EncoderSettings>,
     /// Reports since it was given something to do that came to nothing.
     void: u32,
+    /// What the worker has said last of its pictures' size.
+    announced: Option<Size>,
     /// Told during a flush.
     size: Option<Size>,
     failed: bool,
@@ -69,7 +72,12 @@ impl Remote {
                 let picture = pixels.saturating_mul(3).saturating_add(MARGIN);
                 (*codec, MOST_CODED, picture)
             }
-            Job::Encode(codec, layout, ..) => (*codec, layout.bytes() as u64, MOST_CODED),
+            // What cannot be coded in less is coded as it is.
+            Job::Encode(codec, layout, ..) => {
+                let picture = layout.bytes() as u64;
+                let coded = picture.saturating_mul(2).saturating_add(MARGIN);
+                (*codec, picture, coded.min(MOST_CODED))
+            }
         };
         let inputs = Places::new("agl-virtio-input", input)?;
         let outputs = Places::new("agl-virtio-output", output)?;
@@ -92,6 +100,7 @@ impl Remote {
             adjusting: false,
             settings: None,
             void: 0,
+            announced: None,
             size: None,
             failed: false,
             patience,
@@ -163,6 +172,9 @@ impl Remote {
     /// What a report comes to; nothing where it is not to be told.
     fn look(&mut self, report: Report) -> Result<Option<Event<Box<dyn Output>>>, &'static str> {
         let is_flushing = self.is_flushing();
+        if let Report::Size(size) = report {
+            self.announced = Some(size);
+        }
         Ok(match report {
             Report::Taken { place } => {
                 let given = self.given.get_mut(place).filter(|given| **given);
@@ -265,6 +277,11 @@ impl Remote {
         Some(match stored {
             Stored::Unit { bytes } => Box::new(AccessUnit::of_bytes(read(*bytes)?, timestamp, key)),
             Stored::Picture(stored) => {
+                // The owner has seen to that size, and so to how much is to be read.
+                let is_such = self.announced == Some(stored.size);
+                if !is_such || stored.bytes > most_stored(stored.format, stored.size) {
+                    return None;
+                }
                 let mut piece = self.shelf.take();
                 let into = &mut piece.bytes;
                 self.output.read_into(place, stored.bytes, into).ok()?;

@@ -43,9 +43,12 @@ impl AsRef<[u8]> for Piece {
 
 impl Drop for Piece {
     fn drop(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        // The memory of large pictures is not kept for small ones.
+        let fits = bytes.capacity() <= bytes.len().saturating_mul(2);
         let mut pieces = self.shelf.lock();
-        if pieces.len() < MOST {
-            pieces.push(std::mem::take(&mut self.bytes));
+        if fits && pieces.len() < MOST {
+            pieces.push(bytes);
         }
     }
 }
@@ -64,5 +67,18 @@ mod tests {
         assert_eq!(shelf.take().bytes.as_ptr(), at);
         drop((shelf.take(), shelf.take(), shelf.take()));
         assert_eq!(shelf.lock().len(), MOST);
+    }
+
+    #[test]
+    fn the_memory_of_a_large_picture_is_not_kept_for_small_ones() {
+        let shelf = Shelf::default();
+        let mut piece = shelf.take();
+        piece.bytes.resize(1 << 20, 7);
+        drop(piece);
+        let mut piece = shelf.take();
+        assert!(piece.bytes.capacity() >= 1 << 20);
+        piece.bytes.resize(100, 7);
+        drop(piece);
+        assert!(shelf.lock().iter().all(|kept| kept.capacity() < 1 << 20));
     }
 }

@@ -70,6 +70,54 @@ fn output(place: usize, stored: Stored) -> Report {
     }
 }
 
+/// The size of a picture, and some size of a unit.
+fn size_of(stored: &Stored) -> Size {
+    match stored {
+        Stored::Picture(picture) => picture.size,
+        Stored::Unit { .. } => Size::default(),
+    }
+}
+
+fn announce(remote: &mut Remote, its: &OwnedFd, size: Size) {
+    say(its, &Report::Size(size));
+    assert!(matches!(next(remote), Event::Size(told) if told == size));
+}
+
+#[test]
+fn no_more_is_read_of_a_picture_than_its_size_needs() {
+    let small = Size::new(16, 16);
+    // Rows so far apart that the whole place is in between.
+    let far = || vec![(0, 400_000), (400_000 * 16, 8), (400_000 * 16 + 64, 8)];
+    let cases = [
+        (small, picture(small, far(), 400_000 * 16 + 128)),
+        // Larger than was said, so that the owner has not seen to it.
+        (
+            small,
+            picture(
+                Size::new(64, 64),
+                vec![(0, 64), (4096, 32), (5120, 32)],
+                6144,
+            ),
+        ),
+    ];
+    for (announced, stored) in cases {
+        let (mut remote, its) = session(Duration::from_secs(60));
+        announce(&mut remote, &its, announced);
+        let text = format!("{stored:?}");
+        // It is there to be read.
+        remote.output = Places::new("test", 8 << 20).unwrap();
+        say(&its, &output(0, stored));
+        let told = next(&mut remote);
+        let died = matches!(told, Event::Failed(CodecError::Died { .. }));
+        assert!(died, "{text}: {told:?}");
+        assert_eq!(
+            remote.shelf.take().bytes.capacity(),
+            0,
+            "{text}: nothing was read"
+        );
+    }
+}
+
 #[test]
 fn a_worker_that_makes_no_sense_loses_its_session() {
     let small = Size::new(4, 4);
@@ -99,6 +147,9 @@ fn a_worker_that_makes_no_sense_loses_its_session() {
     for case in cases {
         let (mut remote, its) = session(Duration::from_secs(60));
         let text = format!("{case:?}");
+        if let Report::Output { stored, .. } = &case {
+            announce(&mut remote, &its, size_of(stored));
+        }
         say(&its, &case);
         let told = next(&mut remote);
         assert!(
@@ -108,6 +159,7 @@ fn a_worker_that_makes_no_sense_loses_its_session() {
         assert!(remote.poll().is_none(), "nothing follows");
     }
     let (mut remote, its) = session(Duration::from_secs(60));
+    announce(&mut remote, &its, small);
     say(&its, &output(0, picture(small, good(), 24)));
     assert!(matches!(next(&mut remote), Event::Output(output) if output.timestamp() == 5));
 }
