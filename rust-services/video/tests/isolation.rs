@@ -308,6 +308,31 @@ fn a_program_that_seeks_several_times_at_once_goes_on() {
 }
 
 #[test]
+fn a_guest_that_makes_streams_without_end_has_few_processes_and_goes_on() {
+    let scene = Scene::start(|launch, _| launch);
+    let mut driver = scene.client();
+    let clip = clip(LIBVPX8, 4);
+    let expected = plain(Codec::Vp8, &clip);
+    let service = scene.service.service_pid().unwrap();
+    let mut most = 0;
+    for _ in 0..60 {
+        let stream = Stream::new(&mut driver, 1, VP8);
+        let input = stream.queue_input(&mut driver, &clip.units[0]);
+        answer(&mut driver, input);
+        assert_eq!(driver.destroy(1).unwrap(), OK);
+        stream.input.free(&mut driver);
+        most = most.max(descendants(service).len());
+    }
+    // Those of its streams, two beside, and the nursery.
+    assert!(most <= STREAMS as usize + 3, "{most} processes");
+    let mut stream = Stream::new(&mut driver, 1, VP8);
+    for unit in &clip.units {
+        stream.step(&mut driver, unit);
+    }
+    assert_eq!(stream.sums, expected);
+}
+
+#[test]
 fn a_codec_that_stands_still_ends_its_stream_and_is_ended() {
     // With the usual patience: codecs that are only slow live through it.
     let scene = Scene::start(|launch, _| launch);

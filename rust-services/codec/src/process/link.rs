@@ -35,6 +35,8 @@ pub(super) struct Heard {
     /// When it said something last.
     pub(super) last: Instant,
     beats: Allowance,
+    /// Held until it has loaded its codecs.
+    loading: Option<Arc<()>>,
     /// What it can decode, and encode.
     codecs: Option<Result<[Vec<Codec>; 2], CodecError>>,
 }
@@ -43,6 +45,7 @@ struct Shared {
     heard: Mutex<Heard>,
     changed: Condvar,
     notify: OnceLock<Arc<dyn Fn() + Send + Sync>>,
+    loaded: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Shared {
@@ -59,6 +62,9 @@ impl Shared {
             Ok(None) => heard.end("is gone"),
             Err(error) => heard.end(&format!("does not speak our language: {error}")),
         };
+        let goes_on = noted != Noted::End;
+        let told = heard.is_ready() || !goes_on;
+        let has_loaded = told && heard.loading.take().is_some();
         drop(heard);
         if noted != Noted::Nothing {
             self.changed.notify_all();
@@ -66,7 +72,10 @@ impl Shared {
                 notify();
             }
         }
-        noted != Noted::End
+        if has_loaded && goes_on {
+            (self.loaded)();
+        }
+        goes_on
     }
 }
 
@@ -124,8 +133,14 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Listens to what is said by this connection, in a thread that runs `prepare` first.
-    pub(super) fn new(socket: OwnedFd, prepare: Arc<dyn Fn() + Send + Sync>) -> io::Result<Self> {
+    /// Listens to what is said by this connection, in a thread that runs `prepare` first. `loading` is
+    /// held until the worker has loaded its codecs or is gone, and `loaded` called in the first case.
+    pub(super) fn new(
+        socket: OwnedFd,
+        prepare: Arc<dyn Fn() + Send + Sync>,
+        loading: Arc<()>,
+        loaded: impl Fn() + Send + Sync + 'static,
+    ) -> io::Result<Self> {
         let now = Instant::now();
         let shared = Arc::new(Shared {
             heard: Mutex::new(Heard {
@@ -134,10 +149,12 @@ impl Link {
                 ended: None,
                 last: now,
                 beats: Allowance::new(MOST_BEATS, NEXT_BEAT, now),
+                loading: Some(loading),
                 codecs: None,
             }),
             changed: Condvar::new(),
             notify: OnceLock::new(),
+            loaded: Box::new(loaded),
         });
         let socket = Arc::new(socket);
         let (ear, its) = (Arc::clone(&socket), Arc::clone(&shared));
@@ -208,7 +225,7 @@ mod tests {
     /// A link whose owner counts how often it is woken, and the worker's end.
     fn link() -> (Link, OwnedFd, Arc<AtomicU32>) {
         let (ours, its) = pair().unwrap();
-        let link = Link::new(ours, Arc::new(|| ())).unwrap();
+        let link = Link::new(ours, Arc::new(|| ()), Arc::default(), || ()).unwrap();
         let woken = Arc::new(AtomicU32::new(0));
         let count = Arc::clone(&woken);
         link.attach(Arc::new(move || {

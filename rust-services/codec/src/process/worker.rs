@@ -3,7 +3,7 @@
 //! A process with one session: commands in, reports out.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use super::memory::{PLACES, Places};
 use super::message::{Command, Report, Wait, receive, send, tame_error};
+use super::nursery::READY;
 use super::setup::Setup;
 use crate::coder::{Codecs, Coder, HostCodecs, InputNote, Output};
 use crate::{CodecError, EncoderSettings, Event, Host, Library};
@@ -56,6 +57,9 @@ pub(super) fn run(setup: &Setup, socket: &OwnedFd) -> io::Result<()> {
         encoders: library.encoders().collect(),
     };
     report(socket, &ready)?;
+    // The nursery hears it, too. One that does not takes this for a worker that still loads.
+    let mut told = std::io::stdout();
+    let _ = writeln!(told, "{READY}").and_then(|()| told.flush());
     // A spare one waits here, perhaps for ever.
     let Some((Command::Open { job, output, input }, fds)) = receive(socket, Wait::Yes)? else {
         return Ok(());

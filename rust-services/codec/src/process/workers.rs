@@ -3,8 +3,10 @@
 //! Codecs, each session of which is in a process of its own.
 
 use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use agl_virtio_service::Exit;
+use agl_virtio_service::{Exit, limited};
 
 use super::link::{LOADING, Link};
 use super::message::is_closed;
@@ -16,11 +18,27 @@ use crate::{Codec, CodecError, Host};
 /// Where sessions come from. One worker is always ahead, with its codecs loaded, so that a session
 /// begins at once.
 pub struct Workers {
-    nursery: Nursery,
-    host: Host,
-    spare: Option<Link>,
+    pool: Arc<Pool>,
     decoders: Vec<Codec>,
     encoders: Vec<Codec>,
+}
+
+/// The nursery, and the worker that is ahead.
+struct Pool {
+    nursery: Nursery,
+    host: Host,
+    spare: Mutex<Option<Spare>>,
+    /// Each worker that still loads has one of these.
+    loading: Arc<()>,
+}
+
+/// A worker that is ahead.
+enum Spare {
+    /// It is not listened to before it has a stream: whoever hires it may be a thread of another one, and
+    /// a thread that it started would carry the filters of both.
+    Hired(OwnedFd),
+    /// The first one, which has told what can be coded.
+    Known(Link),
 }
 
 impl Workers {
@@ -38,12 +56,17 @@ impl Workers {
             Some(first) => first,
             None => nursery.hire().map_err(library)?,
         };
-        let spare = Link::new(first, host.prepare.clone()).map_err(library)?;
-        let [decoders, encoders] = spare.codecs(LOADING)?;
+        let pool = Arc::new(Pool::new(nursery, host));
+        let [decoders, encoders] = {
+            // Held, so that no further one is hired once this one has loaded.
+            let mut spare = pool.spare();
+            let first = pool.link(first).map_err(library)?;
+            let codecs = first.codecs(LOADING)?;
+            *spare = Some(Spare::Known(first));
+            codecs
+        };
         Ok(Self {
-            nursery,
-            host,
-            spare: Some(spare),
+            pool,
             decoders,
             encoders,
         })
@@ -60,32 +83,80 @@ impl Workers {
     pub fn encoders(&self) -> &[Codec] {
         &self.encoders
     }
+}
 
-    fn hire(&self) -> io::Result<Link> {
-        let hired = self.nursery.hire().inspect_err(|error| {
+impl Pool {
+    fn new(nursery: Nursery, host: Host) -> Self {
+        Self {
+            nursery,
+            host,
+            spare: Mutex::new(None),
+            loading: Arc::default(),
+        }
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Option<Spare>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Listens to a worker. Once it has loaded its codecs, the next one may.
+    fn link(self: &Arc<Self>, socket: OwnedFd) -> io::Result<Link> {
+        let pool = Arc::downgrade(self);
+        let loaded = move || {
+            if let Some(pool) = pool.upgrade() {
+                pool.fill();
+            }
+        };
+        let prepare = Arc::clone(&self.host.prepare);
+        Link::new(socket, prepare, Arc::clone(&self.loading), loaded)
+    }
+
+    fn hire(&self) -> io::Result<OwnedFd> {
+        self.nursery.hire().inspect_err(|error| {
             if is_closed(error) {
                 // No session will ever begin again; a new service has a new one.
                 log::error!("the process that starts codecs is gone, so the service ends");
                 std::process::exit(i32::from(Exit::Os.code()));
             }
-        });
-        Link::new(hired?, self.host.prepare.clone())
+        })
     }
 
-    fn session(&mut self, job: &Job) -> io::Result<Remote> {
-        let spare = self.spare.take().filter(|spare| !spare.has_ended());
-        let session = match spare.map(|spare| self.begin(spare, job)) {
-            Some(Ok(session)) => session,
-            // It has died while it waited, which is not this stream's fault.
-            Some(Err(error)) if is_closed(&error) => self.begin(self.hire()?, job)?,
-            Some(Err(error)) => return Err(error),
-            None => self.begin(self.hire()?, job)?,
+    /// Has a worker ahead, unless one still loads: streams that come and go without end have no more
+    /// than one load for nobody.
+    fn fill(&self) {
+        let mut spare = self.spare();
+        let is_loading = Arc::strong_count(&self.loading) > 1;
+        if spare.is_none() && !is_loading {
+            *spare = self.hire().ok().map(Spare::Hired);
+        }
+    }
+
+    fn session(self: &Arc<Self>, job: &Job) -> io::Result<Remote> {
+        let spare = self.spare().take();
+        let link = match spare {
+            Some(Spare::Known(link)) => Ok(link),
+            Some(Spare::Hired(socket)) => self.link(socket),
+            None => self.hire().and_then(|socket| self.link(socket)),
         };
-        self.spare = self.hire().ok();
+        let session = match self.begin(link?, job) {
+            // It has died while it waited, which is not this stream's fault.
+            Err(error) if is_closed(&error) => {
+                limited!(
+                    log::Level::Warn,
+                    "a codec process is gone before it had a stream"
+                );
+                self.begin(self.link(self.hire()?)?, job)?
+            }
+            session => session?,
+        };
+        self.fill();
         Ok(session)
     }
 
     fn begin(&self, link: Link, job: &Job) -> io::Result<Remote> {
+        if link.has_ended() {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
         link.attach(self.host.notify.clone());
         let setup = &self.nursery.setup;
         Remote::open(link, job, setup.pixels, setup.patience)
@@ -101,7 +172,7 @@ impl Codecs for Workers {
         if !list.contains(&codec) {
             return Err(CodecError::NotOffered { codec });
         }
-        match self.session(job) {
+        match self.pool.session(job) {
             Ok(session) => Ok(Box::new(session)),
             Err(error) => Err(CodecError::Start {
                 codec,
@@ -113,8 +184,6 @@ impl Codecs for Workers {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::OwnedFd;
-    use std::sync::Arc;
     use std::time::Duration;
 
     use rustix::net::{Shutdown, shutdown};
@@ -146,10 +215,10 @@ mod tests {
             prepare: Arc::new(|| ()),
             patience: Duration::from_secs(60),
         };
+        let pool = Arc::new(Pool::new(nursery, host));
+        *pool.spare() = Some(Spare::Hired(ours));
         let workers = Workers {
-            spare: Some(Link::new(ours, host.prepare.clone()).unwrap()),
-            nursery,
-            host,
+            pool,
             decoders: vec![Codec::Vp8],
             encoders: Vec::new(),
         };
@@ -171,5 +240,62 @@ mod tests {
         let its = hired(&asked).unwrap();
         let first = receive::<Command>(&its, Wait::Yes).unwrap().unwrap();
         assert!(matches!(first.0, Command::Open { .. }));
+    }
+
+    fn is_ready(its: &OwnedFd) {
+        let ready = Report::Ready {
+            decoders: vec![Codec::Vp8],
+            encoders: Vec::new(),
+        };
+        send(its, &ready, &[], Wait::Yes).unwrap();
+    }
+
+    /// Waits for the worker that is ahead.
+    fn ahead(asked: &OwnedFd) -> OwnedFd {
+        receive::<()>(asked, Wait::Yes)
+            .unwrap()
+            .unwrap()
+            .1
+            .remove(0)
+    }
+
+    #[test]
+    fn no_worker_is_had_ahead_while_one_loads() {
+        let (mut workers, first, asked) = workers();
+        let _first_stream = workers.open(&JOB).unwrap();
+        assert!(hired(&asked).is_none(), "the first one loads");
+        let second_stream = workers.open(&JOB).unwrap();
+        let second = hired(&asked).unwrap();
+        assert!(hired(&asked).is_none());
+        is_ready(&first);
+        is_ready(&second);
+        let third = ahead(&asked);
+        // It is used, and the next one is asked for once it has loaded.
+        drop(second_stream);
+        let _third_stream = workers.open(&JOB).unwrap();
+        assert!(hired(&asked).is_none());
+        is_ready(&third);
+        let _ahead = ahead(&asked);
+        assert!(hired(&asked).is_none());
+        // No thread of one worker has started one for another.
+        let spare = workers.pool.spare();
+        assert!(matches!(*spare, Some(Spare::Hired(_))));
+    }
+
+    #[test]
+    fn streams_that_come_and_go_have_one_worker_each_and_none_ahead() {
+        let (mut workers, first, asked) = workers();
+        drop(workers.open(&JOB).unwrap());
+        let mut ends = vec![first];
+        for _ in 0..10 {
+            let stream = workers.open(&JOB).unwrap();
+            ends.push(hired(&asked).unwrap());
+            assert!(hired(&asked).is_none());
+            drop(stream);
+        }
+        assert!(ends.iter().all(|end| {
+            let first = receive::<Command>(end, Wait::Yes);
+            matches!(first, Ok(Some((Command::Open { .. }, _))))
+        }));
     }
 }

@@ -69,7 +69,7 @@ impl Resource {
             .collect()
     }
 
-    fn free(self, driver: &mut VideoClient) {
+    pub(crate) fn free(self, driver: &mut VideoClient) {
         let memory = driver.guest_mut().memory().clone();
         self.runs.into_iter().for_each(|run| memory.free(run));
     }

@@ -33,7 +33,7 @@ fn say(its: &OwnedFd, report: &Report) {
 fn loading_session(patience: Duration) -> (Remote, OwnedFd) {
     gstreamer::init().unwrap();
     let (ours, its) = pair().unwrap();
-    let link = Link::new(ours, Arc::new(|| ())).unwrap();
+    let link = Link::new(ours, Arc::new(|| ()), Arc::default(), || ()).unwrap();
     let job = Job::Decode(Codec::Vp8);
     let remote = Remote::open(link, &job, 64 * 64, patience).unwrap();
     let (_, fds) = receive::<Command>(&its, Wait::Yes).unwrap().unwrap();
