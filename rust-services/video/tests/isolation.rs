@@ -53,7 +53,7 @@ const KILLS: usize = 20;
 struct Scene {
     service: ServiceUnderTest,
     _bus: MessageBus,
-    _folders: [tempfile::TempDir; 2],
+    folders: [tempfile::TempDir; 2],
     address: String,
 }
 
@@ -66,13 +66,13 @@ impl Scene {
             env!("CARGO_BIN_EXE_agl-virtio-video"),
             folders[0].path().join("socket"),
         )
-        .args(["--log", "error", "--bus"])
+        .args(["--log", "warn", "--bus"])
         .args([&address]);
         let service = with(launch, folders[0].path()).start().unwrap();
         Self {
             service,
             _bus: bus,
-            _folders: folders,
+            folders,
             address,
         }
     }
@@ -390,6 +390,7 @@ fn an_element_that_crashes_ends_its_stream_only() {
         );
         std::fs::write(&file, text).unwrap();
         launch
+            .log(folder.join("log"))
             .env("GST_PLUGIN_PATH", &plugins)
             // What is known of plugins, where the sandbox lets it be read and written.
             .env("XDG_CACHE_HOME", folder.join("cache"))
@@ -402,11 +403,19 @@ fn an_element_that_crashes_ends_its_stream_only() {
     let mut beside = Stream::new(&mut driver, 1, VP9);
     let mut stream = Stream::new(&mut driver, 2, VP8);
     let pid = scene.service.service_pid();
+    let mut said = Vec::new();
     for round in 0..2 {
         for (bad_unit, good_unit) in bad.units[..2].iter().zip(&good.units[round * 2..]) {
             stream.step(&mut driver, bad_unit);
             beside.step(&mut driver, good_unit);
         }
+        let process = scene.codec_of(2).as_raw_nonzero();
+        said.push(format!(
+            "codec process {process}: aglcrashing: the third picture"
+        ));
+        said.push(format!(
+            "stream 2 has failed: vp8: the process that codes was ended by signal 11 (process {process})"
+        ));
         let waiting = stream.wait_for_output(&mut driver);
         let input = stream.queue_input(&mut driver, &bad.units[2]);
         answer(&mut driver, input);
@@ -417,6 +426,10 @@ fn an_element_that_crashes_ends_its_stream_only() {
     }
     assert_eq!(beside.sums, expected);
     assert_eq!(scene.counted("codecs-died"), 2);
+    let log = std::fs::read_to_string(scene.folders[0].path().join("log")).unwrap();
+    for line in said {
+        assert_eq!(log.matches(&line).count(), 1, "{line}: {log}");
+    }
     assert_eq!(scene.service.service_pid(), pid, "the service never died");
 }
 

@@ -8,6 +8,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use agl_virtio_service::limited;
 use rustix::net::{Shutdown, shutdown};
 
 use super::allowance::Allowance;
@@ -57,6 +58,10 @@ impl Shared {
     fn hear(&self, received: io::Result<Option<(Report, Vec<OwnedFd>)>>) -> bool {
         let mut heard = self.lock();
         heard.last = Instant::now();
+        let said = match &received {
+            Ok(Some((Report::Said { text }, _))) => Some(tame(text)),
+            _ => None,
+        };
         let noted = match received {
             Ok(Some((report, _))) => heard.note(report),
             Ok(None) => heard.end("is gone"),
@@ -65,7 +70,11 @@ impl Shared {
         let goes_on = noted != Noted::End;
         let told = heard.is_ready() || !goes_on;
         let has_loaded = told && heard.loading.take().is_some();
+        let process = heard.process;
         drop(heard);
+        if let Some(text) = said {
+            limited!(log::Level::Warn, "codec process {process}: {text}");
+        }
         if noted != Noted::Nothing {
             self.changed.notify_all();
             if let Some(notify) = self.notify.get() {
@@ -105,8 +114,12 @@ impl Heard {
             // The nursery says it, before the worker can say anything.
             Report::Process { id } if self.process == 0 => self.process = id,
             Report::Process { .. } => return self.end("says twice which process it is"),
-            Report::Alive if self.beats.take(self.last) => return Noted::Nothing,
-            Report::Alive => return self.end("says without end that it lives"),
+            Report::Alive | Report::Said { .. } if self.beats.take(self.last) => {
+                return Noted::Nothing;
+            }
+            Report::Alive | Report::Said { .. } => {
+                return self.end("says without end that it lives");
+            }
             Report::Ended { how } => return self.end(&tame(&how)),
             Report::Ready { decoders, encoders } => {
                 self.codecs.get_or_insert(Ok([decoders, encoders]));

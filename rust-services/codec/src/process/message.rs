@@ -68,6 +68,8 @@ pub(super) enum Report {
     },
     /// Its number, by the nursery.
     Process { id: u32 },
+    /// What its libraries have to say, by the nursery, which leaves out most of it where it is much.
+    Said { text: String },
     /// How it has ended, by the nursery: nothing follows.
     Ended { how: String },
     /// It lives, and its codec is not given up.

@@ -151,7 +151,11 @@ impl Remote {
     }
 
     fn died(&mut self, how: &str) -> Event<Box<dyn Output>> {
-        let (codec, how) = (self.codec, how.to_owned());
+        let how = match self.process() {
+            0 => how.to_owned(),
+            process => format!("{how} (process {process})"),
+        };
+        let codec = self.codec;
         self.fail(CodecError::Died { codec, how })
     }
 
@@ -226,6 +230,7 @@ impl Remote {
             // The link has seen to these.
             Report::Ready { .. }
             | Report::Process { .. }
+            | Report::Said { .. }
             | Report::Ended { .. }
             | Report::Alive => self.is_void()?,
         })

@@ -44,6 +44,20 @@ pub struct Setup {
 }
 
 impl Setup {
+    /// For workers after the first one, which has said what there is to say.
+    pub(super) fn said_once(&self) -> serde_json::Result<String> {
+        let level = self.log.parse().unwrap_or(log::LevelFilter::Error);
+        let level = if level >= log::LevelFilter::Debug {
+            level
+        } else {
+            level.min(log::LevelFilter::Error)
+        };
+        serde_json::to_string(&Self {
+            log: level.to_string(),
+            ..self.clone()
+        })
+    }
+
     fn policy(&self, role: Role) -> Policy {
         let mut policy = Policy::only(role);
         // Codecs of libav and of x264 and x265 count processors and look at what they can do.
@@ -144,4 +158,32 @@ pub fn main_of_worker() -> Option<ExitCode> {
             Exit::Os.into()
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_first_worker_says_what_is_missing_unless_somebody_looks_for_faults() {
+        for (log, expected) in [
+            ("WARN", "ERROR"),
+            ("INFO", "ERROR"),
+            ("OFF", "OFF"),
+            ("TRACE", "TRACE"),
+        ] {
+            let setup = Setup {
+                elements: Elements::default(),
+                paths: Vec::new(),
+                patience: Duration::from_secs(1),
+                memory: 1,
+                pixels: 1,
+                sessions: 1,
+                sandbox: true,
+                log: log.to_owned(),
+            };
+            let later: Setup = serde_json::from_str(&setup.said_once().unwrap()).unwrap();
+            assert_eq!(later.log, expected);
+        }
+    }
 }

@@ -25,8 +25,10 @@ static GstFlowReturn crashing_chain(GstPad *pad, GstObject *parent, GstBuffer *b
 {
 	Crashing *self = (Crashing *)parent;
 
-	if (++self->passed == 3)
+	if (++self->passed == 3) {
+		g_printerr("aglcrashing: the third picture\n");
 		*(volatile int *)NULL = self->passed;
+	}
 	return gst_pad_push(self->src, buffer);
 }
 

@@ -10,6 +10,7 @@ mod ward;
 mod words;
 mod worker;
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
@@ -25,7 +26,15 @@ use ward::Ward;
 /// Serves until the service is gone.
 pub(super) fn run(setup: &Setup, text: &str, control: &OwnedFd) -> io::Result<()> {
     setup.confine_nursery();
+    // What this host's codecs lack is said once, by the first worker.
+    let later = setup.said_once()?;
+    let is_first = Cell::new(true);
     let program = || {
+        let text = if is_first.replace(false) {
+            text
+        } else {
+            &later
+        };
         let mut command = Command::new("/proc/self/exe");
         command.arg0("agl-virtio-codec").args([WORKER, text]);
         command

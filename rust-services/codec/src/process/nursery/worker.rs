@@ -111,7 +111,7 @@ impl Worker {
 
     fn pass_on(&self, lines: Vec<String>) {
         for text in lines {
-            log::debug!("codec process {}: {text}", self.child.id());
+            let _ = send(&self.socket, &Report::Said { text }, &[], Wait::No);
         }
     }
 }

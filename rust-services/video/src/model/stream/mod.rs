@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agl_virtio_codec::{Codec, EncoderSettings, Size};
+use agl_virtio_service::limited;
 
 use super::format::Chosen;
 use super::{Function, Guest, Outbox, Shared, Ticket, controls};
@@ -172,7 +173,7 @@ impl<G: Guest> Stream<G> {
 
     /// Ends it with an error.
     pub(super) fn fail(&mut self, reason: &str, out: &mut Outbox) {
-        log::warn!("stream {} has failed: {reason}", self.id);
+        limited!(log::Level::Warn, "stream {} has failed: {reason}", self.id);
         self.failed = true;
         self.note_counters();
         self.session.failed(reason);
