@@ -57,6 +57,15 @@ struct Scene {
     address: String,
 }
 
+/// What the service said, where a test has failed.
+impl Drop for Scene {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.log());
+        }
+    }
+}
+
 impl Scene {
     fn start(with: impl FnOnce(Launch, &Path) -> Launch) -> Self {
         let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
@@ -68,6 +77,7 @@ impl Scene {
         )
         .args(["--log", "warn", "--bus"])
         .args([&address]);
+        let launch = launch.log(folders[0].path().join("log"));
         let service = with(launch, folders[0].path()).start().unwrap();
         Self {
             service,
@@ -75,6 +85,10 @@ impl Scene {
             folders,
             address,
         }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folders[0].path().join("log")).unwrap()
     }
 
     fn client(&self) -> VideoClient {
@@ -281,6 +295,9 @@ fn a_codec_that_is_killed_ends_its_stream_and_the_seven_others_go_on() {
     }
     assert_eq!(scene.counted("codecs-died"), kills as u64);
     assert_eq!(scene.counted("sessions-failed"), kills as u64);
+    // However many processes there were: no thread has inherited the filters of all before.
+    let log = scene.log();
+    assert!(!log.contains("not narrowed"), "{log}");
     assert_eq!(scene.service.service_pid(), pid, "the service never died");
 }
 
@@ -325,6 +342,8 @@ fn a_guest_that_makes_streams_without_end_has_few_processes_and_goes_on() {
     }
     // Those of its streams, two beside, and the nursery.
     assert!(most <= STREAMS as usize + 3, "{most} processes");
+    let log = scene.log();
+    assert!(!log.contains("not narrowed"), "{log}");
     let mut stream = Stream::new(&mut driver, 1, VP8);
     for unit in &clip.units {
         stream.step(&mut driver, unit);
@@ -390,7 +409,6 @@ fn an_element_that_crashes_ends_its_stream_only() {
         );
         std::fs::write(&file, text).unwrap();
         launch
-            .log(folder.join("log"))
             .env("GST_PLUGIN_PATH", &plugins)
             // What is known of plugins, where the sandbox lets it be read and written.
             .env("XDG_CACHE_HOME", folder.join("cache"))
@@ -426,11 +444,37 @@ fn an_element_that_crashes_ends_its_stream_only() {
     }
     assert_eq!(beside.sums, expected);
     assert_eq!(scene.counted("codecs-died"), 2);
-    let log = std::fs::read_to_string(scene.folders[0].path().join("log")).unwrap();
+    let log = scene.log();
     for line in said {
         assert_eq!(log.matches(&line).count(), 1, "{line}: {log}");
     }
     assert_eq!(scene.service.service_pid(), pid, "the service never died");
+}
+
+#[test]
+fn a_codec_has_its_limits() {
+    let scene = Scene::start(|launch, _| launch);
+    let mut driver = scene.client();
+    let clip = clip(LIBVPX8, 1);
+    let mut stream = Stream::new(&mut driver, 1, VP8);
+    stream.step(&mut driver, &clip.units[0]);
+    let process = scene.codec_of(1).as_raw_nonzero();
+    let read = |file| std::fs::read_to_string(format!("/proc/{process}/{file}")).unwrap();
+    let limits = read("limits");
+    // Soft and hard; a host may have lower ones.
+    for (name, most) in [
+        ("Max data size", 2048 << 20),
+        ("Max processes", 4096),
+        ("Max open files", 512),
+        ("Max core file size", 0),
+    ] {
+        let line = limits.lines().find(|line| line.starts_with(name)).unwrap();
+        let numbers = line[name.len()..].split_whitespace().take(2);
+        for number in numbers {
+            assert!(number.parse::<u64>().unwrap() <= most, "{line}");
+        }
+    }
+    assert_eq!(read("oom_score_adj").trim(), "500");
 }
 
 #[test]

@@ -21,6 +21,10 @@ pub(super) const NURSERY: &str = "--codec-nursery";
 pub(super) const WORKER: &str = "--codec-worker";
 /// Descriptors that a worker may have open.
 const OPEN_FILES: u64 = 512;
+/// Threads and processes of the service's user with which a worker makes no more: codecs have dozens.
+const PROCESSES: u64 = 4096;
+/// Where memory ends, workers end before anything else does (see proc(5), oom_score_adj).
+const FIRST_TO_GO: &str = "500";
 
 /// Known before any guest has said a word: nothing of it can be changed later.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -87,6 +91,10 @@ impl Setup {
     }
 
     pub(super) fn confine_nursery(&self) {
+        // Workers inherit it, and have more memory than this process.
+        if let Err(error) = std::fs::write("/proc/self/oom_score_adj", FIRST_TO_GO) {
+            log::debug!("codecs are not the first to go where memory ends: {error}");
+        }
         let mut policy = self.policy(Role::Nursery);
         // It executes this program, as the loader of the C library does for it.
         for path in ["/proc/self/exe", "/lib64", "/usr/lib64"] {
@@ -98,19 +106,27 @@ impl Setup {
     pub(super) fn confine_worker(&self) {
         // Whatever else fails, nobody is left behind.
         let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
-        let most = getrlimit(Resource::Data).maximum;
-        let most = most.map_or(self.memory, |most| most.min(self.memory));
-        let limit = Rlimit {
-            current: Some(most),
-            maximum: Some(most),
-        };
-        if let Err(error) = setrlimit(Resource::Data, limit) {
+        if let Err(error) = limit(Resource::Data, self.memory) {
             log::warn!("a codec's memory is not limited: {error}");
+        }
+        if let Err(error) = limit(Resource::Nproc, PROCESSES) {
+            log::warn!("a codec's threads are not limited: {error}");
         }
         // rustix asks the kernel where its clock is, once, by a prctl that is refused later.
         let _ = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
         self.confine(Role::Worker, &self.policy(Role::Worker));
     }
+}
+
+/// Limits a resource to so much, or less where it is limited already.
+fn limit(resource: Resource, most: u64) -> rustix::io::Result<()> {
+    let so_far = getrlimit(resource).maximum;
+    let most = Some(so_far.map_or(most, |so_far| so_far.min(most)));
+    let limit = Rlimit {
+        current: most,
+        maximum: most,
+    };
+    setrlimit(resource, limit)
 }
 
 /// Where GStreamer keeps what it knows of its plugins.
