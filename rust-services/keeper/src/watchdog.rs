@@ -19,6 +19,9 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketAddrUnix, bind, recvmsg, sockopt,
 };
 
+/// Messages that are heard in a turn.
+const AT_ONCE: usize = 64;
+
 /// The ear of the keeper.
 #[derive(Debug)]
 pub(crate) struct Watchdog {
@@ -62,7 +65,11 @@ impl Watchdog {
 
     /// Listens to the service of this process number.
     pub(crate) fn hear(&mut self, service: Option<u32>, now: Instant) {
-        while let Ok(Some(sender)) = self.next_sender() {
+        // Whoever sends without end keeps nobody here: the rest is heard in the next turn.
+        for _ in 0..AT_ONCE {
+            let Ok(Some(sender)) = self.next_sender() else {
+                return;
+            };
             if Some(sender) == service {
                 self.heard = Some(now);
             }
@@ -123,5 +130,34 @@ mod tests {
         assert_eq!(watchdog.due(), now.checked_add(Duration::from_secs(10)));
         watchdog.begin();
         assert_eq!(watchdog.due(), None);
+    }
+
+    #[test]
+    fn whoever_sends_without_end_is_heard_in_turns() {
+        let mut watchdog = Watchdog::new(Duration::from_secs(10)).unwrap();
+        let [(_, name), _] = watchdog.environment().unwrap();
+        let name = name.into_vec();
+        let address = std::os::unix::net::SocketAddr::from_abstract_name(&name[1..]).unwrap();
+        let me = std::process::id();
+        let now = Instant::now();
+        let sender = UnixDatagram::unbound().unwrap();
+        sender.set_nonblocking(true).unwrap();
+        std::thread::scope(|scope| {
+            // While it listens somebody sends, faster than it can hear.
+            let (stop, stopped) = std::sync::mpsc::channel::<()>();
+            scope.spawn(move || {
+                while stopped.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+                    let _ = sender.send_to_addr(b"x", &address);
+                }
+            });
+            while watchdog.due().is_none() {
+                watchdog.hear(Some(me), now);
+            }
+            drop(stop);
+        });
+        // A turn after the other, all is heard.
+        while watchdog.next_sender().is_ok() {
+            watchdog.hear(Some(me), now);
+        }
     }
 }

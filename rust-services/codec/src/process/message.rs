@@ -136,7 +136,13 @@ pub(super) fn send(
         Wait::No => SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
     };
     loop {
-        match sendmsg(&socket, &[IoSlice::new(&bytes)], &mut control, flags) {
+        let sent = if fds.is_empty() {
+            // In the sandbox of a worker nothing else is left.
+            rustix::net::send(&socket, &bytes, flags)
+        } else {
+            sendmsg(&socket, &[IoSlice::new(&bytes)], &mut control, flags)
+        };
+        match sent {
             Ok(_) => return Ok(()),
             Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),

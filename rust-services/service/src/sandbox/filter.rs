@@ -132,6 +132,15 @@ fn rules_of(role: Role, policy: &Policy) -> Result<Rules, FilterError> {
     for allowed in syscalls::of(role) {
         add(&mut rules, allowed)?;
     }
+    if role == Role::Worker {
+        for allowed in syscalls::WORKER_ONLY {
+            rules.remove(&allowed.number);
+            add(&mut rules, allowed)?;
+        }
+        for number in syscalls::NO_WORKER {
+            rules.remove(number);
+        }
+    }
     // A session starts queue threads, which inherit its filter: what a device adds for its
     // queues it adds for sessions.
     let extra = policy
@@ -155,8 +164,8 @@ fn add(rules: &mut Rules, allowed: &Allowed) -> Result<(), FilterError> {
         return Ok(());
     }
     let list = rules.entry(allowed.number).or_default();
-    for condition in conditions {
-        list.push(SeccompRule::new(vec![condition])?);
+    for all in conditions {
+        list.push(SeccompRule::new(all)?);
     }
     Ok(())
 }
@@ -179,10 +188,25 @@ fn merge(union: &mut Rules, rules: &Rules) {
     }
 }
 
-/// One of these must hold.
-fn conditions(when: When) -> Result<Vec<SeccompCondition>, FilterError> {
-    let equal = |argument, value| {
-        SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)
+/// What tells a process or a group to be sent signals of a descriptor, by fcntl: F_SETOWN, F_SETSIG,
+/// F_SETOWN_EX. The same on all processors that seccompiler knows, but not in libc.
+const OWNER: [u64; 3] = [8, 10, 15];
+/// The same by ioctl: FIOSETOWN, SIOCSPGRP.
+const OWNER_OF_DEVICE: [u64; 2] = [0x8901, 0x8902];
+/// The bits of a socket's type that are not flags.
+const SOCKET_TYPE: u64 = 0xf;
+
+/// All conditions of one of these must hold.
+fn conditions(when: When) -> Result<Vec<Vec<SeccompCondition>>, FilterError> {
+    let compared = |argument, operator, value| {
+        SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)
+    };
+    let equal = |argument, value| compared(argument, SeccompCmpOp::Eq, value);
+    let none_of = |argument, values: &[u64]| {
+        let differ = values
+            .iter()
+            .map(|value| compared(argument, SeccompCmpOp::Ne, *value));
+        differ.collect::<Result<Vec<_>, _>>()
     };
     let masked = |argument, mask, value| {
         SeccompCondition::new(
@@ -195,23 +219,37 @@ fn conditions(when: When) -> Result<Vec<SeccompCondition>, FilterError> {
     let flag = |number: libc::c_int| u64::from(number.unsigned_abs());
     Ok(match when {
         When::Always => Vec::new(),
-        When::NotExecutable => vec![masked(2, flag(libc::PROT_EXEC), 0)?],
-        When::UnixDomain => vec![equal(0, flag(libc::AF_UNIX))?],
-        When::Thread => vec![masked(
+        When::NotExecutable => vec![vec![masked(2, flag(libc::PROT_EXEC), 0)?]],
+        When::UnixDomain => vec![vec![equal(0, flag(libc::AF_UNIX))?]],
+        When::Thread => vec![vec![masked(
             0,
             flag(libc::CLONE_THREAD),
             flag(libc::CLONE_THREAD),
-        )?],
-        When::NonBlocking => vec![equal(1, libc::FIONBIO)?],
+        )?]],
+        When::NonBlocking => vec![vec![equal(1, libc::FIONBIO)?]],
         When::Narrowing => vec![
-            equal(0, flag(libc::PR_SET_NAME))?,
-            equal(0, flag(libc::PR_GET_NAME))?,
-            equal(0, flag(libc::PR_SET_NO_NEW_PRIVS))?,
-            equal(0, flag(libc::PR_SET_SECCOMP))?,
-            equal(0, flag(libc::PR_SET_TIMERSLACK))?,
+            vec![equal(0, flag(libc::PR_SET_NAME))?],
+            vec![equal(0, flag(libc::PR_GET_NAME))?],
+            vec![equal(0, flag(libc::PR_SET_NO_NEW_PRIVS))?],
+            vec![equal(0, flag(libc::PR_SET_SECCOMP))?],
+            vec![equal(0, flag(libc::PR_SET_TIMERSLACK))?],
             // Names anonymous memory; the C library and allocators do.
-            equal(0, flag(libc::PR_SET_VMA))?,
+            vec![equal(0, flag(libc::PR_SET_VMA))?],
         ],
+        When::Itself => vec![vec![equal(0, 0)?]],
+        When::OwnThread => vec![vec![equal(0, std::process::id().into())?]],
+        When::Connected => vec![vec![SeccompCondition::new(
+            4,
+            SeccompCmpArgLen::Qword,
+            SeccompCmpOp::Eq,
+            0,
+        )?]],
+        When::StreamPair => vec![vec![
+            equal(0, flag(libc::AF_UNIX))?,
+            masked(1, SOCKET_TYPE, flag(libc::SOCK_STREAM))?,
+        ]],
+        When::NoOwner => vec![none_of(1, &OWNER)?],
+        When::NoOwnerOfDevice => vec![none_of(1, &OWNER_OF_DEVICE)?],
     })
 }
 
@@ -256,6 +294,94 @@ mod tests {
         }
         assert!(!nursery.contains_key(&libc::SYS_ptrace));
         Filters::compile(&Policy::only(Role::Nursery)).unwrap();
+    }
+
+    /// What a call says in a thread with the filter of a worker.
+    fn as_worker<T: Send>(
+        call: impl FnOnce() -> rustix::io::Result<T> + Send,
+    ) -> rustix::io::Result<T> {
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                rustix::thread::set_no_new_privs(true).unwrap();
+                let policy = Policy::only(Role::Worker);
+                let filters = Filters::compile(&policy).unwrap();
+                filters.apply_base().unwrap();
+                filters.apply(Role::Worker).unwrap();
+                call()
+            });
+            thread.join().unwrap()
+        })
+    }
+
+    #[test]
+    fn a_worker_reaches_no_other_process() {
+        use rustix::io::{Errno, IoSlice};
+        use rustix::net::{
+            AddressFamily, SendAncillaryBuffer, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
+            send, sendmsg, sendto, socketpair,
+        };
+        use rustix::process::{Pid, Resource, Rlimit, getpid, getrlimit, prlimit};
+        use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+        let pair = |kind| socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None);
+        assert!(as_worker(|| pair(SocketType::STREAM)).is_ok());
+        for kind in [SocketType::DGRAM, SocketType::SEQPACKET] {
+            assert_eq!(as_worker(|| pair(kind)).unwrap_err(), Errno::PERM);
+        }
+        let (one, _other) = pair(SocketType::DGRAM).unwrap();
+        let flags = SendFlags::empty();
+        assert_eq!(as_worker(|| send(&one, b"x", flags)), Ok(1));
+        let keeper = SocketAddrUnix::new_abstract_name(b"no such name").unwrap();
+        let to = as_worker(|| sendto(&one, b"x", flags, &keeper));
+        assert_eq!(to, Err(Errno::PERM));
+        let message = as_worker(|| {
+            let mut none = SendAncillaryBuffer::default();
+            sendmsg(&one, &[IoSlice::new(b"x")], &mut none, flags)
+        });
+        assert_eq!(message, Err(Errno::PERM));
+
+        let now = getrlimit(Resource::Core);
+        let limit = || Rlimit { ..now };
+        assert!(as_worker(|| prlimit(None, Resource::Core, limit())).is_ok());
+        let parent = rustix::process::getppid().unwrap();
+        for other in [parent, Pid::INIT] {
+            let limited = as_worker(|| prlimit(Some(other), Resource::Core, limit()));
+            assert_eq!(limited.map(drop), Err(Errno::PERM));
+            let set = || sched_setaffinity(Some(other), &CpuSet::new());
+            assert_eq!(as_worker(set), Err(Errno::PERM));
+        }
+        let all = sched_getaffinity(None).unwrap();
+        assert_eq!(as_worker(|| sched_setaffinity(None, &all)), Ok(()));
+
+        let own = getpid();
+        let tested = |pid| as_worker(move || rustix::process::test_kill_process(pid));
+        assert_eq!(tested(own), Err(Errno::PERM));
+        let file = as_worker(|| rustix::fs::memfd_create("x", rustix::fs::MemfdFlags::CLOEXEC));
+        assert_eq!(file.map(drop), Err(Errno::PERM));
+        let nonblocking = as_worker(|| rustix::io::ioctl_fionbio(&one, true));
+        assert_eq!(nonblocking, Ok(()), "but its descriptors are its own");
+        assert!(as_worker(|| rustix::io::fcntl_dupfd_cloexec(&one, 0)).is_ok());
+    }
+
+    #[test]
+    fn a_worker_has_nobody_sent_signals() {
+        let policy = Policy::only(Role::Worker);
+        let worker = rules_of(Role::Worker, &policy).unwrap();
+        for (number, when) in [
+            (libc::SYS_fcntl, When::NoOwner),
+            (libc::SYS_ioctl, When::NoOwnerOfDevice),
+            (libc::SYS_tgkill, When::OwnThread),
+        ] {
+            let expected = conditions(when).unwrap();
+            let expected = expected.into_iter().map(SeccompRule::new);
+            let expected: Vec<SeccompRule> = expected.map(Result::unwrap).collect();
+            assert_eq!(worker[&number], expected, "system call {number}");
+        }
+        assert!(!worker.contains_key(&libc::SYS_tkill));
+        assert!(!worker.contains_key(&libc::SYS_kill));
+        // The filter of a nursery stays in its workers, which have another number.
+        let nursery = rules_of(Role::Nursery, &policy).unwrap();
+        assert!(nursery[&libc::SYS_tgkill].is_empty());
     }
 
     #[test]

@@ -26,6 +26,10 @@ fn apply(policy: &Policy) -> Result<(landlock::RestrictionStatus, usize), Rulese
     let mut rules = Ruleset::default()
         .handle_access(AccessFs::from_all(NEWEST))?
         .scope(Scope::Signal)?;
+    if policy.only.is_some() {
+        // A service needs them: those of its keeper, and of some buses.
+        rules = rules.scope(Scope::AbstractUnixSocket)?;
+    }
     if !policy.network {
         rules = rules.handle_access(AccessNet::from_all(NEWEST))?;
     }

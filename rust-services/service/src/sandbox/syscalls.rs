@@ -20,6 +20,18 @@ pub(super) enum When {
     NonBlocking,
     /// prctl that names the thread or takes something away from it.
     Narrowing,
+    /// Of no other process: its number is not said.
+    Itself,
+    /// A signal to a thread of the process in which the filter is made.
+    OwnThread,
+    /// sendto without an address: to whom the socket is connected.
+    Connected,
+    /// socketpair of AF_UNIX and SOCK_STREAM: such a socket sends to nobody else.
+    StreamPair,
+    /// fcntl that names nobody to be sent signals.
+    NoOwner,
+    /// The same for ioctl.
+    NoOwnerOfDevice,
 }
 
 /// A system call that is allowed.
@@ -326,6 +338,28 @@ const WORKER: &[Allowed] = &[
     always(libc::SYS_geteuid),
     always(libc::SYS_getgid),
     always(libc::SYS_getegid),
+];
+
+/// What of the above a worker has in this way only. Not the nursery: its filter stays when it executes a
+/// worker, which is another process and has not begun yet.
+pub(super) const WORKER_ONLY: &[Allowed] = &[
+    only(libc::SYS_fcntl, When::NoOwner),
+    only(libc::SYS_ioctl, When::NoOwnerOfDevice),
+    only(libc::SYS_sendto, When::Connected),
+    only(libc::SYS_socketpair, When::StreamPair),
+    only(libc::SYS_tgkill, When::OwnThread),
+    only(libc::SYS_prlimit64, When::Itself),
+    only(libc::SYS_sched_setaffinity, When::Itself),
+];
+
+/// What of the above a worker has not at all: a message may have an address that no filter sees, and
+/// memory in a file is in no limit of its own.
+pub(super) const NO_WORKER: &[i64] = &[
+    libc::SYS_sendmsg,
+    libc::SYS_tkill,
+    libc::SYS_memfd_create,
+    libc::SYS_ftruncate,
+    libc::SYS_fallocate,
 ];
 
 /// What starts a process, what ends it, and what a program does before its first line.

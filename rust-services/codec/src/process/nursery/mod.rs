@@ -11,6 +11,7 @@ mod words;
 mod worker;
 
 use std::cell::Cell;
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
@@ -68,7 +69,13 @@ impl Nursery {
     /// The host has no room for another process.
     pub fn start(setup: Setup) -> io::Result<Self> {
         let (control, its) = pair()?;
-        Command::new("/proc/self/exe")
+        let mut command = Command::new("/proc/self/exe");
+        for name in std::env::vars_os().map(|(name, _)| name) {
+            if is_of_service(&name) {
+                command.env_remove(name);
+            }
+        }
+        command
             .arg0("agl-virtio-codecs")
             .args([NURSERY, &serde_json::to_string(&setup)?])
             .stdin(Stdio::from(its))
@@ -103,8 +110,38 @@ impl Nursery {
     }
 }
 
+/// Whether a variable says where the service's keeper, service manager or buses are: nothing that whoever
+/// takes over a codec should know.
+fn is_of_service(name: &OsStr) -> bool {
+    let bytes = name.as_encoded_bytes();
+    let prefixes: [&[u8]; 4] = [b"DBUS_", b"LISTEN_", b"NOTIFY_SOCKET", b"WATCHDOG_"];
+    prefixes.iter().any(|prefix| bytes.starts_with(prefix))
+}
+
 fn hire(control: &OwnedFd) -> io::Result<OwnedFd> {
     let (ours, its) = pair()?;
     send(control, &(), &[its.as_fd()], Wait::No)?;
     Ok(ours)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codecs_are_not_told_where_their_service_reports() {
+        for name in [
+            "NOTIFY_SOCKET",
+            "WATCHDOG_USEC",
+            "WATCHDOG_PID",
+            "DBUS_SYSTEM_BUS_ADDRESS",
+            "DBUS_SESSION_BUS_ADDRESS",
+            "LISTEN_FDS",
+        ] {
+            assert!(is_of_service(OsStr::new(name)), "{name}");
+        }
+        for name in ["XDG_CACHE_HOME", "JOURNAL_STREAM", "GST_PLUGIN_PATH"] {
+            assert!(!is_of_service(OsStr::new(name)), "{name}");
+        }
+    }
 }
