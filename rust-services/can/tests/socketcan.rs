@@ -15,7 +15,7 @@
 mod support;
 
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,7 @@ use frontend::Deadline;
 use frontend::clients::can::{
     CanClient, EXTENDED, FD, NOT_OK, OK, RTR, START, STATUS_BUS_OFF, TX_MESSAGE, frame, message,
 };
+use frontend::message_bus::{MessageBus, Policy};
 use frontend::service_under_test::{Launch, ServiceUnderTest};
 use socketcan::{CanAnyFrame, CanFdSocket, EmbeddedFrame, Frame, Socket};
 use support::{client, write_config};
@@ -35,15 +36,17 @@ fn interface() -> String {
 /// The service on the interface, with these lines for its controller.
 fn start(directory: &Path, controller: &str) -> ServiceUnderTest {
     let config = write_config(directory, "", controller);
+    launch(directory, config, "none").start().unwrap()
+}
+
+fn launch(directory: &Path, config: PathBuf, bus: &str) -> Launch {
     Launch::new(
         env!("CARGO_BIN_EXE_agl-virtio-can"),
         directory.join("socket"),
     )
-    .args(["--log", "error", "--bus", "none", "--interface"])
+    .args(["--log", "error", "--bus", bus, "--interface"])
     .args([interface()])
     .args(["--config".into(), config])
-    .start()
-    .unwrap()
 }
 
 fn host(words: &[&str]) {
@@ -175,6 +178,59 @@ fn the_kernel_keeps_back_what_no_guest_may_hear() {
     assert_eq!(client.hear(Deadline::patient()).unwrap().id, 0x200);
     assert_eq!(client.send(&frame(0, 0x1ff, &[])).unwrap(), OK);
     assert_eq!(client.send(&frame(0, 0x200, &[])).unwrap(), NOT_OK);
+}
+
+/// Frames that a program may have on their way are fewer.
+const MANY: u32 = 600;
+
+#[test]
+#[ignore = "needs a CAN interface: tests/bench/check-can-host has one"]
+fn what_guests_may_not_hear_a_program_of_the_host_sends_and_hears_all_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = write_config(
+        directory.path(),
+        "",
+        "send = [\"100\"]\nreceive = [\"200\"]",
+    );
+    let programs = directory.path().join("programs");
+    let launch = launch(directory.path(), config, "none");
+    let service = launch.args(["--programs".into(), programs]).start();
+    let program = support::Program::join(directory.path());
+    let socket = socket();
+    for number in 0..MANY {
+        program.send_frame(0x500, &number.to_le_bytes());
+        assert_eq!(read(&socket).3, number.to_le_bytes());
+    }
+    host(&["cansend", &interface(), "501#01"]);
+    assert_eq!(program.hear()[..4], 0x501_u32.to_ne_bytes());
+    drop(service.unwrap());
+}
+
+#[test]
+#[ignore = "needs a CAN interface: tests/bench/check-can-host has one"]
+fn what_is_let_on_later_is_let_through_by_the_kernel_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let bus_folder = tempfile::tempdir().unwrap();
+    let message_bus = MessageBus::start(bus_folder.path(), &Policy::Open).unwrap();
+    let bus = message_bus.address();
+    let policy = "send = [\"100\"]\nreceive = [\"200\"]";
+    let config = write_config(directory.path(), "", policy);
+    let service = launch(directory.path(), config, &bus).start().unwrap();
+    let mut client = client(&service);
+    assert_eq!(client.send(&frame(0, 0x300, &[])).unwrap(), NOT_OK);
+    support::call(
+        &bus,
+        "SetFilter",
+        &["s", "guest", "s", "send", "as", "1", "", "300"],
+    );
+    assert_eq!(client.send(&frame(0, 0x300, &[])).unwrap(), OK);
+    support::call(
+        &bus,
+        "SetFilter",
+        &["s", "guest", "s", "receive", "as", "1", "", "400"],
+    );
+    host(&["cansend", &interface(), "400#01"]);
+    assert_eq!(client.hear(Deadline::patient()).unwrap().id, 0x400);
 }
 
 #[test]
