@@ -10,6 +10,7 @@ pub mod bus;
 mod cgroup;
 mod daemon;
 pub mod definition;
+pub mod foreign;
 pub mod guest;
 #[cfg(test)]
 mod manual;

@@ -4,6 +4,7 @@
 //! A process is known by its number *and* the moment it started, for numbers are used again. All
 //! that is done to it goes through a pidfd, which never means another process.
 
+use crate::foreign::sentence;
 use rustix::fd::OwnedFd;
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
@@ -11,7 +12,7 @@ use rustix::process::{
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::fs::{self, OpenOptions};
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -218,18 +219,35 @@ pub fn trim_log(log: &Path, most: u64) {
     }
 }
 
+/// So many bytes of a log's end are looked at, and so many characters of them told.
+const LAST_WORDS: u64 = 2000;
+const TOLD: usize = 500;
+
 /// The last lines of a log, for the reason that a person is told.
 #[must_use]
 pub fn last_words(log: &Path) -> String {
-    let text = fs::read(log).unwrap_or_default();
-    let start = text.len().saturating_sub(2000);
-    let text = String::from_utf8_lossy(text.get(start..).unwrap_or_default()).into_owned();
+    // A log may be as long as there is room: no more of it is read than is of use.
+    let end = || -> io::Result<Vec<u8>> {
+        let mut file = fs::File::open(log)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(LAST_WORDS)))?;
+        let mut end = Vec::new();
+        file.take(LAST_WORDS).read_to_end(&mut end)?;
+        Ok(end)
+    };
+    last_lines(&String::from_utf8_lossy(&end().unwrap_or_default()))
+}
+
+/// The last lines of what a process wrote, which may be anything.
+#[must_use]
+pub fn last_lines(text: &str) -> String {
     let lines: Vec<&str> = text
         .lines()
         .filter(|line| !line.trim().is_empty())
         .collect();
     let start = lines.len().saturating_sub(3);
-    lines.get(start..).unwrap_or_default().join("; ")
+    let last = lines.get(start..).unwrap_or_default().join("; ");
+    sentence(&last, TOLD)
 }
 
 #[cfg(test)]
@@ -285,5 +303,16 @@ mod tests {
         trim_log(&log, 99);
         assert_eq!(fs::metadata(&log).unwrap().len(), 0);
         assert_eq!(last_words(&log), "");
+    }
+
+    #[test]
+    fn of_a_long_log_the_last_lines_are_told_and_nothing_that_a_terminal_obeys() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        fs::write(&log, "x\n".repeat(100_000) + "one\n\ntwo\0\x1b[2J\nthree\n").unwrap();
+        assert_eq!(last_words(&log), "one; two[2J; three");
+        fs::write(&log, "y".repeat(100_000)).unwrap();
+        assert_eq!(last_words(&log).len(), TOLD);
+        assert_eq!(last_words(&folder.path().join("none")), "");
     }
 }

@@ -225,10 +225,45 @@ fn what_contradicts_each_other_is_found() {
         text.contains("more serial ports than machines have"),
         "{text}"
     );
+}
 
-    let broken = GOOD.replace("console=ttyAMA0", "a\\nb");
-    let text = parse(&broken).unwrap_err().to_string();
-    assert!(text.contains("line break"), "{text}");
+#[test]
+fn no_text_has_a_character_at_which_a_command_line_the_bus_or_a_terminal_would_stumble() {
+    for (good, wrong, place) in [
+        ("console=ttyAMA0", "a\\nb", ":7:43"),
+        ("Instruments", "a\\u0000b", ":3:15"),
+        ("Instruments", "\\u001B[2J", ":3:15"),
+        ("/run/extra.sock", "/run/\\u0000.sock", ":18"),
+        ("/var/log/cluster", "/var/log/\\u0007", ":9"),
+        (
+            "cpus = 2",
+            "cpus = 2\narguments = [\"-S\", \"a\\u0000\"]",
+            ":6",
+        ),
+        (
+            "cpus = 2",
+            "cpus = 2\nmachine = { model = \"v\\u0000\" }",
+            ":6",
+        ),
+        (
+            "cpus = 2",
+            "cpus = 2\nmachine.options = { its = \"o\\u0000\" }",
+            ":6",
+        ),
+        (
+            "{ manual = true }",
+            "{ properties = { a = \"b\\nc\" } }",
+            ":10",
+        ),
+    ] {
+        assert!(GOOD.contains(good), "{good}");
+        let text = parse(&GOOD.replacen(good, wrong, 1))
+            .unwrap_err()
+            .to_string();
+        assert!(text.contains("control character"), "{wrong}: {text}");
+        let place = format!("/etc/cluster.toml{place}");
+        assert!(text.contains(&place), "{wrong}: not at {place}: {text}");
+    }
 }
 
 #[test]

@@ -19,6 +19,7 @@ impl Validate for Whole<'_> {
     fn validate(&self, problems: &mut Problems) {
         self.machine(problems);
         self.boot(problems);
+        self.texts(problems);
         self.disks_and_ports(problems);
         self.restart_and_limits(problems);
         self.devices(problems);
@@ -85,11 +86,39 @@ impl Whole<'_> {
                 "also kernel = \"/path\"",
             );
         }
-        for text in [&boot.append, &self.guest.description] {
+    }
+
+    /// What becomes a word of a command line, a property on the bus or a line on a terminal.
+    fn texts(&self, problems: &mut Problems) {
+        let guest = self.guest;
+        let mut texts: Vec<(String, &str)> = vec![
+            ("guest.description".to_owned(), &guest.description),
+            ("guest.boot.append".to_owned(), &guest.boot.append),
+        ];
+        for (key, text) in [
+            ("guest.machine.model", &guest.machine.model),
+            ("guest.machine.processor", &guest.machine.processor),
+        ] {
+            texts.extend(text.as_deref().map(|text| (key.to_owned(), text)));
+        }
+        for (index, word) in guest.arguments.iter().enumerate() {
+            texts.push((format!("guest.arguments.{index}"), word));
+        }
+        for (name, value) in &guest.machine.options {
+            let key = format!("guest.machine.options.{name}");
+            texts.extend([(key.clone(), name.as_str()), (key, value)]);
+        }
+        for (device, attachment) in &guest.attach {
+            for (name, value) in &attachment.properties {
+                let key = format!("guest.attach.{device}.properties.{name}");
+                texts.extend([(key.clone(), name.as_str()), (key, value)]);
+            }
+        }
+        for (key, text) in texts {
             problems.require(
-                !text.contains(['\0', '\n']),
-                "guest.boot",
-                "a text has a line break or a zero in it",
+                is_one_line(text),
+                key,
+                "this has a line break or another control character in it",
                 "one line",
             );
         }
@@ -187,6 +216,12 @@ impl Whole<'_> {
                     "the path is too long for a socket",
                     "a path of at most 107 bytes",
                 );
+                problems.require(
+                    is_one_line(&socket.to_string_lossy()),
+                    key(".socket"),
+                    "the path has a control character in it",
+                    "a path that can be read",
+                );
                 let twice = self
                     .devices
                     .iter()
@@ -214,9 +249,19 @@ impl Whole<'_> {
 fn absolute(problems: &mut Problems, key: &str, path: &Path) {
     let text = path.to_string_lossy();
     problems.require(
-        path.is_absolute() && !text.contains(['\0', '\n']),
+        path.is_absolute(),
         key,
         format!("{text:?} is no absolute path"),
         "a path that begins with /",
     );
+    problems.require(
+        is_one_line(&text),
+        key,
+        "the path has a control character in it",
+        "a path that can be read",
+    );
+}
+
+fn is_one_line(text: &str) -> bool {
+    !text.contains(|character: char| character.is_control() && character != '\t')
 }

@@ -4,6 +4,7 @@
 //! A service cannot know whether a device works for its guest: a driver may be missing, or hear
 //! nothing of it. Only the guest can tell, and it is believed only about itself.
 
+use crate::foreign::sentence;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -174,10 +175,8 @@ impl Selftest {
     }
 }
 
-/// A guest's words on a person's terminal: nothing that moves its cursor, and not too many.
 fn plain(text: &str) -> String {
-    let plain = text.chars().filter(|character| !character.is_control());
-    plain.take(LONGEST_NOTE).collect()
+    sentence(text, LONGEST_NOTE)
 }
 
 #[cfg(test)]

@@ -6,12 +6,13 @@ use super::call::{GuestError, Reply};
 use super::history::Verdict;
 use super::{GuestState, ServiceState, replace_file};
 use crate::definition::{Cause, Guest, RestartPolicy};
+use crate::foreign::sentence;
 use crate::process::{Ending, Process};
 use crate::supervision::{End, Supervised};
 use crate::vmm::qmp::{MachineEvent, Qmp};
 use crate::vmm::{self, Control, Launch, Plan, PlannedDevice, VmmError, front_end};
 use rustix::process::Signal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -19,6 +20,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const START: Duration = Duration::from_secs(60);
 /// How often the monitor's socket is tried.
 const CONNECT: Duration = Duration::from_millis(50);
+/// So much is told of why a guest ended. In characters.
+const LONGEST_REASON: usize = 1000;
 
 impl Actor {
     /// Start, by hand: what was before is forgotten.
@@ -204,12 +207,10 @@ impl Actor {
         around.supervision.adopt(&self.supervised()).await;
         let control = vmm::of(started_as.vmm).control();
         self.watch_vmm(process, started_as, since);
+        // It ran before: that its monitor cannot be spoken to just now is no reason to end it.
+        self.runs();
         if control == Control::Qmp {
-            self.state = GuestState::Starting;
-            self.deadlines.start = Some(after(Instant::now(), START));
             self.connect().await;
-        } else {
-            self.runs();
         }
     }
 
@@ -249,14 +250,22 @@ impl Actor {
         match Qmp::connect(&self.plan().control_socket(), tell).await {
             Ok(mut qmp) => {
                 let paused = qmp.is_paused().await.unwrap_or(false);
-                self.pin(&mut qmp).await;
+                self.pin(&mut qmp, pid).await;
                 if let Some(vmm) = &mut self.vmm {
                     vmm.qmp = Some(qmp);
                 }
-                self.runs();
-                if paused {
-                    self.state = GuestState::Paused;
+                // A monitor that hangs up and listens again changes nothing else: what was asked
+                // to end still is.
+                match self.state {
+                    GuestState::Starting => self.runs(),
+                    GuestState::Running | GuestState::Paused => {}
+                    _ => return,
                 }
+                self.state = if paused {
+                    GuestState::Paused
+                } else {
+                    GuestState::Running
+                };
             }
             Err(error) => {
                 log::debug!("{}: {error}", self.wanted.name);
@@ -266,7 +275,7 @@ impl Actor {
     }
 
     /// Ties the guest's processors to the host's.
-    async fn pin(&self, qmp: &mut Qmp) {
+    async fn pin(&self, qmp: &mut Qmp, monitor: u32) {
         let pinning = &self.wanted.guest.pinning;
         if pinning.is_empty() {
             return;
@@ -279,6 +288,12 @@ impl Actor {
             let mut set = rustix::thread::CpuSet::new();
             for cpu in cpus {
                 set.set(usize::from(*cpu));
+            }
+            // A monitor that its guest has taken over may name anybody's.
+            if !is_thread_of(monitor, thread) {
+                let name = &self.wanted.name;
+                log::error!("{name}: not pinned: its monitor has no thread {thread}");
+                continue;
             }
             let thread = rustix::process::Pid::from_raw(thread);
             if let Err(error) = rustix::thread::sched_setaffinity(thread, &set) {
@@ -355,6 +370,7 @@ impl Actor {
     /// What follows the end of the guest.
     pub(super) fn conclude(&mut self, cause: Cause, reason: String) {
         let asked = self.state == GuestState::Stopping;
+        let reason = sentence(&reason, LONGEST_REASON);
         log::info!("{}: {cause}: {reason}", self.wanted.name);
         self.exit_reason = format!("{cause}: {reason}");
         let rules = &self.wanted.guest.restart;
@@ -426,10 +442,37 @@ impl Actor {
     }
 
     pub(super) fn monitor(&mut self) -> Result<&mut Qmp, GuestError> {
-        let name = vmm::of(self.wanted.guest.vmm).name();
-        self.vmm
+        let adapter = vmm::of(self.wanted.guest.vmm);
+        let Some(vmm) = self
+            .vmm
             .as_mut()
-            .and_then(|vmm| vmm.qmp.as_mut())
-            .ok_or(GuestError::Unable(name))
+            .filter(|_| adapter.control() == Control::Qmp)
+        else {
+            return Err(GuestError::Unable(adapter.name()));
+        };
+        vmm.qmp.as_mut().ok_or_else(|| {
+            let reason = "does not answer now: wait, or end the guest by Kill";
+            GuestError::Monitor(format!("{} {reason}", adapter.name()))
+        })
+    }
+}
+
+/// Whether a process has this thread.
+fn is_thread_of(process: u32, thread: i32) -> bool {
+    thread > 0 && Path::new(&format!("/proc/{process}/task/{thread}")).exists()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_is_its_own_process_s_alone() {
+        let own = std::process::id();
+        let first = i32::try_from(own).unwrap();
+        assert!(is_thread_of(own, first));
+        for other in [1, 0, -1, i32::MAX] {
+            assert!(!is_thread_of(own, other), "{other}");
+        }
     }
 }

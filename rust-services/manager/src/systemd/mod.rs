@@ -9,7 +9,7 @@ mod proxies;
 pub mod units;
 
 use crate::definition::Limits;
-use crate::process::{Ending, Process};
+use crate::process::{Ending, Process, last_lines};
 use agl_virtio_service::bus::connect;
 use agl_virtio_service::cli::BusChoice;
 use futures_lite::StreamExt;
@@ -356,14 +356,7 @@ async fn words(invocation: &[u8]) -> String {
             .await
     };
     match tokio::time::timeout(WORDS, read).await {
-        Ok(Ok(output)) => {
-            let text = String::from_utf8_lossy(&output.stdout).into_owned();
-            let lines: Vec<&str> = text
-                .lines()
-                .filter(|line| !line.trim().is_empty())
-                .collect();
-            lines.join("; ")
-        }
+        Ok(Ok(output)) => last_lines(&String::from_utf8_lossy(&output.stdout)),
         Ok(Err(error)) => {
             log::debug!("journalctl: {error}");
             String::new()

@@ -3,19 +3,30 @@
 
 use super::qemu::{chardev_arguments, chardev_id, device_id, typed};
 use super::{PlannedDevice, device_properties};
+use crate::foreign::sentence;
 use serde_json::{Value, json};
 use std::io;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 
 /// A monitor that does not answer within this time has failed.
 const ANSWER: Duration = Duration::from_secs(20);
-/// Longer lines are no answers. In bytes.
-const LONGEST_LINE: u64 = 4 << 20;
+/// A monitor that was just connected to is as quick, or is tried again: nothing else happens to its
+/// guest meanwhile.
+const GREETING: Duration = Duration::from_secs(5);
+/// Longer lines are no answers. In bytes. What is read of one takes up to thirty times as much.
+const LONGEST_LINE: u64 = 1 << 20;
+/// So many answers wait for whoever asked.
+const ANSWERS: usize = 4;
+/// So many events of a monitor are heard in a second; one that tells of more is heard later.
+const EVENTS: u32 = 100;
+/// So much is told of what a monitor says. In characters.
+const TOLD: usize = 300;
 
 /// Why a command was of no use.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +43,7 @@ pub enum QmpError {
     #[error("QEMU's monitor is gone: {0}")]
     Gone(#[source] io::Error),
     /// No answer.
-    #[error("QEMU did not answer {0} within 20 s")]
+    #[error("QEMU did not answer {0} in time")]
     Silent(String),
 }
 
@@ -61,6 +72,14 @@ pub struct Qmp {
     writer: OwnedWriteHalf,
     replies: mpsc::Receiver<Value>,
     last_id: u64,
+    reader: AbortHandle,
+}
+
+impl Drop for Qmp {
+    /// A monitor that keeps its end open is not listened to any more.
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
 }
 
 impl Qmp {
@@ -75,15 +94,19 @@ impl Qmp {
     {
         let stream = UnixStream::connect(socket).await.map_err(QmpError::Gone)?;
         let (reader, writer) = stream.into_split();
-        let (sender, replies) = mpsc::channel(16);
-        tokio::spawn(read(reader, sender, events));
+        let (sender, replies) = mpsc::channel(ANSWERS);
+        let reader = tokio::spawn(read(reader, sender, events)).abort_handle();
         let mut qmp = Self {
             writer,
             replies,
             last_id: 0,
+            reader,
         };
-        qmp.execute("qmp_capabilities", json!({})).await?;
-        Ok(qmp)
+        let greeting = qmp.execute("qmp_capabilities", json!({}));
+        match tokio::time::timeout(GREETING, greeting).await {
+            Ok(greeted) => greeted.map(|_| qmp),
+            Err(_) => Err(QmpError::Silent("qmp_capabilities".to_owned())),
+        }
     }
 
     /// Runs a command and gives back its answer.
@@ -116,7 +139,7 @@ impl Qmp {
             let reason = error.get("desc").and_then(Value::as_str);
             return Err(QmpError::Refused {
                 command: command.to_owned(),
-                reason: reason.unwrap_or("no reason").to_owned(),
+                reason: sentence(reason.unwrap_or("no reason"), TOLD),
             });
         }
         Ok(reply.get("return").cloned().unwrap_or_default())
@@ -195,6 +218,7 @@ where
     Fut: Future<Output = ()>,
 {
     let mut reader = BufReader::new(reader);
+    let mut pace = Pace::default();
     loop {
         let mut line = String::new();
         let read = (&mut reader).take(LONGEST_LINE).read_line(&mut line).await;
@@ -205,6 +229,7 @@ where
             break;
         };
         if let Some(event) = event_of(&message) {
+            tokio::time::sleep(pace.wait(Instant::now())).await;
             events(event).await;
         } else if message.get("id").is_some() && replies.send(message).await.is_err() {
             // Nobody sends commands any more; the connection is closed by its other half.
@@ -214,12 +239,38 @@ where
     events(MachineEvent::Closed).await;
 }
 
+/// How often something happens: a monitor that a guest has taken over may tell of anything without
+/// end, and each event costs the manager a look at all of the guest.
+#[derive(Debug, Default)]
+struct Pace {
+    /// When the second began that is counted.
+    since: Option<Instant>,
+    count: u32,
+}
+
+impl Pace {
+    /// How long something that happens now has to wait.
+    fn wait(&mut self, now: Instant) -> Duration {
+        let second = Duration::from_secs(1);
+        let since = *self.since.get_or_insert(now);
+        let passed = now.saturating_duration_since(since);
+        if passed < second && self.count < EVENTS {
+            self.count = self.count.saturating_add(1);
+            return Duration::ZERO;
+        }
+        let wait = second.saturating_sub(passed);
+        (self.since, self.count) = (now.checked_add(wait), 1);
+        wait
+    }
+}
+
 fn event_of(message: &Value) -> Option<MachineEvent> {
     let data = |key: &str| message.get("data")?.get(key)?.as_str();
     match message.get("event")?.as_str()? {
-        "SHUTDOWN" => Some(MachineEvent::Shutdown(
-            data("reason").unwrap_or("unknown").to_owned(),
-        )),
+        "SHUTDOWN" => Some(MachineEvent::Shutdown(sentence(
+            data("reason").unwrap_or("unknown"),
+            TOLD,
+        ))),
         "GUEST_PANICKED" => Some(MachineEvent::Panicked),
         "RESET" => Some(MachineEvent::Reset),
         "STOP" => Some(MachineEvent::Stopped),
@@ -291,6 +342,60 @@ mod tests {
         assert!(matches!(gone, QmpError::Gone(_)), "{gone}");
         assert_eq!(events.recv().await, Some(MachineEvent::Closed));
         monitor.await.unwrap();
+    }
+
+    #[test]
+    fn what_a_monitor_says_is_told_without_what_a_terminal_or_the_bus_would_stumble_over() {
+        let hostile = "down\u{0}\u{1b}[2J\n".repeat(1000);
+        let event = json!({ "event": "SHUTDOWN", "data": { "reason": hostile } });
+        let Some(MachineEvent::Shutdown(reason)) = event_of(&event) else {
+            panic!("no event");
+        };
+        assert!(!reason.contains(['\0', '\u{1b}', '\n']), "{reason}");
+        assert_eq!(reason.chars().count(), TOLD);
+    }
+
+    #[test]
+    fn a_monitor_that_tells_of_events_without_end_is_heard_in_measure() {
+        let began = Instant::now();
+        let mut pace = Pace::default();
+        let mut now = began;
+        for _ in 0..EVENTS {
+            assert_eq!(pace.wait(now), Duration::ZERO);
+        }
+        for seconds in 1..4 {
+            for _ in 0..EVENTS {
+                now += pace.wait(now);
+            }
+            assert_eq!(now, began + Duration::from_secs(seconds));
+        }
+        assert_eq!(pace.wait(now + Duration::from_secs(60)), Duration::ZERO);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_given_up_is_closed_though_the_monitor_keeps_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("qmp");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let greeted = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let (reader, mut writer) = stream.into_split();
+            let mut lines = BufReader::new(reader).lines();
+            lines.next_line().await.unwrap();
+            let answer = json!({ "return": {}, "id": 1 });
+            let answer = format!("{answer}\n");
+            writer.write_all(answer.as_bytes()).await.unwrap();
+            // The manager's own end is closed whole: there is nobody to write to.
+            while writer.write_all(b"{}\n").await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+        });
+        let qmp = Qmp::connect(&socket, |_| async {}).await.unwrap();
+        drop(qmp);
+        tokio::time::timeout(Duration::from_secs(60), greeted)
+            .await
+            .unwrap()
+            .unwrap();
     }
 
     #[tokio::test]

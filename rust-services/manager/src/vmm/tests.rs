@@ -173,6 +173,29 @@ fn xen_reads_a_generated_domain_configuration_in_which_no_text_ends_early() {
 }
 
 #[test]
+fn xen_refuses_what_its_file_cannot_say_and_leaves_nothing_out() {
+    let of_file = |from: &str, to: &str| {
+        let text = FILE.replace("ACCELERATOR", "auto").replace(from, to);
+        assert!(text.contains(to), "{text}");
+        of(VmmKind::Xen).launch(&plan(&definition(&text)))
+    };
+    let both = of_file("quiet \\\"x\\\"", "quiet \\\"x\\\" it's").unwrap_err();
+    assert!(both.to_string().contains("apostrophes"), "{both}");
+    let disks: Vec<String> = (0..27).map(|n| format!("{{ path = \"/{n}\" }}")).collect();
+    let disks = format!("disks = [{}]\ncpus = 2", disks.join(", "));
+    let without = FILE.lines().filter(|line| !line.starts_with("disks"));
+    let without: Vec<&str> = without.collect();
+    let many = without
+        .join("\n")
+        .replace("ACCELERATOR", "auto")
+        .replace("cpus = 2", &disks);
+    let many = of(VmmKind::Xen)
+        .launch(&plan(&definition(&many)))
+        .unwrap_err();
+    assert!(many.to_string().contains("26"), "{many}");
+}
+
+#[test]
 fn every_monitor_is_asked_in_its_own_words() {
     let guest = definition(&FILE.replace("ACCELERATOR", "auto"));
     let plan = plan(&guest);

@@ -11,6 +11,8 @@ use std::fmt::Write;
 pub(super) struct Xen;
 
 const NAME: &str = "Xen";
+/// Disks are told apart by a letter.
+const LETTERS: usize = 26;
 
 impl Vmm for Xen {
     fn name(&self) -> &'static str {
@@ -75,6 +77,36 @@ fn configuration(plan: &Plan<'_>) -> Result<String, VmmError> {
             vmm: NAME,
             what: "such serial ports",
             remedy: "leave serial out and use xl console, or write one file = \"/path\"",
+        });
+    }
+    if guest.disks.len() > LETTERS {
+        return Err(VmmError::Cannot {
+            vmm: NAME,
+            what: "so many disks",
+            remedy: "write 26 at most",
+        });
+    }
+    let disks = guest.disks.iter().map(|disk| disk.path.to_string_lossy());
+    let files = [
+        &guest.boot.kernel,
+        &guest.boot.initrd,
+        &guest.boot.device_tree,
+        &guest.boot.firmware,
+    ];
+    let files = files
+        .into_iter()
+        .flatten()
+        .map(|file| file.to_string_lossy());
+    let append = std::iter::once(guest.boot.append.as_str().into());
+    if disks
+        .chain(files)
+        .chain(append)
+        .any(|text| text.contains('"') && text.contains('\''))
+    {
+        return Err(VmmError::Cannot {
+            vmm: NAME,
+            what: "a text with quotes and apostrophes",
+            remedy: "leave one kind of them out",
         });
     }
     let mut text =
@@ -154,10 +186,10 @@ fn list(items: impl Iterator<Item = String>) -> String {
     format!("[ {} ]", items.join(", "))
 }
 
-/// xl takes no escapes: a text with quotes goes between apostrophes.
+/// xl takes no escapes: a text with quotes goes between apostrophes. One with both was refused.
 fn quoted(text: &str) -> String {
     if text.contains('"') {
-        format!("'{}'", text.replace('\'', ""))
+        format!("'{text}'")
     } else {
         format!("\"{text}\"")
     }
