@@ -12,11 +12,13 @@ use crate::registry::Registry;
 use agl_virtio_client::StreamProxy;
 use agl_virtio_service::bus::Place;
 use agl_virtio_service::cli::BusChoice;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use zbus::export::ordered_stream::OrderedStreamExt;
-use zbus::fdo::ObjectManagerProxy;
+use zbus::fdo::{DBusProxy, ObjectManagerProxy};
+use zbus::message::Type;
 use zbus::proxy::CacheProperties;
 use zbus::zvariant::OwnedValue;
 use zbus::{Connection, MatchRule, MessageStream};
@@ -24,8 +26,12 @@ use zbus::{Connection, MatchRule, MessageStream};
 const STREAM: &str = "org.automotivelinux.Virtio1.Sound.Stream";
 /// A bus that is not there is looked for so often.
 const AGAIN: Duration = Duration::from_secs(1);
-/// A service that does not answer within this time is left out for now.
+/// A service that does not answer within this time is left out ...
 const ANSWER: Duration = Duration::from_secs(2);
+/// ... for so long: others are not to wait for it at each change.
+const LEFT_OUT: Duration = Duration::from_secs(30);
+/// The least time between two looks. Anybody may send signals that look like those of a service.
+const PACE: Duration = Duration::from_millis(20);
 
 /// A stream as the policy sees it.
 #[derive(Debug, Clone, PartialEq)]
@@ -75,44 +81,87 @@ pub(crate) fn start(choice: &BusChoice, registry: &Arc<Registry>) {
 }
 
 async fn watch(choice: &BusChoice, registry: &Registry) -> zbus::Result<()> {
-    let connection = agl_virtio_service::bus::connect(choice, ANSWER).await?;
-    let changes = MatchRule::builder()
-        .msg_type(zbus::message::Type::Signal)
-        .interface("org.freedesktop.DBus.Properties")?
-        .member("PropertiesChanged")?
-        .path_namespace(agl_virtio_client::ROOT)?
-        .arg(0, STREAM)?
-        .build();
+    // Calls have a connection of their own: on one where nobody takes signals for a moment, no
+    // answer would come either.
+    let calls = agl_virtio_service::bus::connect(choice, ANSWER).await?;
+    let heard = agl_virtio_service::bus::connect(choice, ANSWER).await?;
+    let bus = DBusProxy::new(&heard).await?;
     let names = MatchRule::builder()
-        .msg_type(zbus::message::Type::Signal)
+        .msg_type(Type::Signal)
         .sender("org.freedesktop.DBus")?
         .member("NameOwnerChanged")?
         .arg0ns(agl_virtio_client::MANAGER)?
         .build();
-    let mut changes = MessageStream::for_match_rule(changes, &connection, Some(64)).await?;
-    let mut names = MessageStream::for_match_rule(names, &connection, Some(64)).await?;
+    bus.add_match_rule(names).await?;
+    let mut signals = MessageStream::from(&heard);
+    let mut known = BTreeSet::new();
+    let mut silent = BTreeMap::new();
     loop {
-        mix(&connection, registry).await;
-        let message = tokio::select! {
-            message = changes.next() => message,
-            message = names.next() => message,
-        };
-        match message {
-            Some(Ok(_)) => {}
-            Some(Err(error)) => return Err(error),
-            None => return Ok(()),
+        for (place, _) in sound_devices(registry) {
+            let name = place.bus_name();
+            if known.insert(name.clone()) {
+                bus.add_match_rule(changes_of(&name)?).await?;
+            }
+        }
+        mix(&calls, registry, &mut silent).await;
+        tokio::time::sleep(PACE).await;
+        // What came meanwhile is one change; where nothing did, the next one is waited for.
+        let mut changed = false;
+        loop {
+            let waiting = futures_lite::future::poll_once(signals.next()).await;
+            let message = match waiting {
+                Some(message) => message,
+                None if changed => break,
+                None => signals.next().await,
+            };
+            let Some(message) = message else {
+                return Ok(());
+            };
+            match message?.header().member().map(|name| name.as_str()) {
+                Some("PropertiesChanged") => changed = true,
+                Some("NameOwnerChanged") => {
+                    changed = true;
+                    silent.clear();
+                }
+                _ => {}
+            }
         }
     }
 }
 
+/// Changes of a service's streams. Of nobody else's: anybody may send what looks like them.
+fn changes_of(service: &str) -> zbus::Result<MatchRule<'static>> {
+    Ok(MatchRule::builder()
+        .msg_type(Type::Signal)
+        .sender(service.to_owned())?
+        .interface("org.freedesktop.DBus.Properties")?
+        .member("PropertiesChanged")?
+        .arg(0, STREAM)?
+        .build())
+}
+
+/// The services that have not answered, and until when they are left out.
+type Silent = BTreeMap<String, Instant>;
+
 /// Looks at all streams once and sets what is not as it should be.
-async fn mix(connection: &Connection, registry: &Registry) {
+async fn mix(connection: &Connection, registry: &Registry, silent: &mut Silent) {
+    let now = Instant::now();
+    silent.retain(|_, until| *until > now);
     let mut streams = Vec::new();
-    for (guest, device) in sound_devices(registry) {
-        let place = Place::new(&guest, &device);
+    for (place, runs) in sound_devices(registry) {
+        let service = place.bus_name();
+        if !runs || silent.contains_key(&service) {
+            continue;
+        }
         match streams_of(connection, &place).await {
             Ok(found) => streams.extend(found),
-            Err(error) => log::debug!("{guest}/{device} is left out: {error}"),
+            Err(error) => {
+                log::debug!("{service} is left out: {error}");
+                if is_silence(&error) {
+                    let until = now.checked_add(LEFT_OUT).unwrap_or(now);
+                    silent.insert(service, until);
+                }
+            }
         }
     }
     for (stream, level) in streams.iter().zip(policy(&streams)) {
@@ -125,14 +174,20 @@ async fn mix(connection: &Connection, registry: &Registry) {
     }
 }
 
-fn sound_devices(registry: &Registry) -> Vec<(String, String)> {
+fn is_silence(error: &zbus::Error) -> bool {
+    matches!(error, zbus::Error::InputOutput(error) if error.kind() == io::ErrorKind::TimedOut)
+}
+
+/// All sound devices, and whether their services run.
+fn sound_devices(registry: &Registry) -> Vec<(Place, bool)> {
     let overview = registry.overview();
     let guests = overview.borrow().guests.clone();
     let mut found = Vec::new();
     for (name, handle) in guests {
         for (device, status) in &handle.status().devices {
-            if status.device_type == "snd" && status.state == ServiceState::Running {
-                found.push((name.clone(), device.clone()));
+            if status.device_type == "snd" {
+                let runs = status.state == ServiceState::Running;
+                found.push((Place::new(&name, device), runs));
             }
         }
     }
