@@ -13,7 +13,7 @@ mod registry;
 mod told;
 mod value;
 
-pub use authority::{MANAGE_ACTION, may_change};
+pub use authority::{DEFINE_ACTION, MANAGE_ACTION, RUN_ACTION, may_change, may_do};
 pub(crate) use device::DeviceObject;
 pub use device::{DEVICE_INTERFACE, DeviceChange, DeviceInfo, DeviceState, QueueStatistics};
 pub use names::{Place, ROOT, guest_path};

@@ -6,7 +6,7 @@ use super::{failed, registry};
 use crate::guest::{Command, DeviceStatus, ServiceState};
 use crate::registry::Registry;
 use agl_virtio_client::DeviceProxy;
-use agl_virtio_service::bus::{Place, may_change};
+use agl_virtio_service::bus::{Place, RUN_ACTION, may_do};
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -107,7 +107,7 @@ impl DeviceObject {
         header: &Header<'_>,
         command: impl FnOnce(String) -> Command,
     ) -> fdo::Result<()> {
-        may_change(connection, Some(header)).await?;
+        may_do(connection, Some(header), RUN_ACTION).await?;
         let guest = registry(&self.registry)?.guest(self.place.guest());
         let command = command(self.place.device().to_owned());
         guest.map_err(failed)?.call(command).await.map_err(failed)

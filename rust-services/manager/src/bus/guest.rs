@@ -5,7 +5,8 @@ use super::last_known::LastKnown;
 use super::{failed, registry};
 use crate::guest::{Command, GuestStatus, Selftest};
 use crate::registry::Registry;
-use agl_virtio_service::bus::{Place, may_change};
+use agl_virtio_service::bus::{Place, RUN_ACTION, may_do};
+use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use zbus::fdo;
@@ -67,13 +68,27 @@ impl GuestObject {
         self.shown.or_last(status)
     }
 
+    /// A file may have what not everybody is to know, such as a disk's key: its mode says so.
+    async fn may_read(
+        &self,
+        connection: &zbus::Connection,
+        header: &Header<'_>,
+    ) -> fdo::Result<()> {
+        let status = self.status()?;
+        let found = std::fs::metadata(&status.definition.file);
+        if found.is_ok_and(|found| found.mode() & 0o004 != 0) {
+            return Ok(());
+        }
+        may_do(connection, Some(header), RUN_ACTION).await
+    }
+
     async fn ask(
         &self,
         connection: &zbus::Connection,
         header: &Header<'_>,
         command: Command,
     ) -> fdo::Result<()> {
-        may_change(connection, Some(header)).await?;
+        may_do(connection, Some(header), RUN_ACTION).await?;
         let guest = registry(&self.registry)?
             .guest(&self.name)
             .map_err(failed)?;
@@ -154,7 +169,7 @@ impl GuestObject {
         #[zbus(connection)] connection: &zbus::Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> fdo::Result<()> {
-        may_change(connection, Some(&header)).await?;
+        may_do(connection, Some(&header), RUN_ACTION).await?;
         let selftest = Selftest::read(&report);
         let selftest = selftest.map_err(|error| fdo::Error::InvalidArgs(error.to_string()))?;
         let guest = registry(&self.registry)?.guest(&self.name);
@@ -162,13 +177,24 @@ impl GuestObject {
         guest.map_err(failed)?.call(command).await.map_err(failed)
     }
 
-    /// The command line that the guest's monitor is started with.
-    fn get_command(&self) -> fdo::Result<Vec<String>> {
+    /// The command line that the guest's monitor is started with. Free where everybody may read
+    /// the guest's file.
+    async fn get_command(
+        &self,
+        #[zbus(connection)] connection: &zbus::Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> fdo::Result<Vec<String>> {
+        self.may_read(connection, &header).await?;
         self.status()?.command.clone().map_err(failed)
     }
 
-    /// The guest's file, as it is in force.
-    fn get_definition(&self) -> fdo::Result<String> {
+    /// The guest's file, as it is in force. Free where everybody may read it.
+    async fn get_definition(
+        &self,
+        #[zbus(connection)] connection: &zbus::Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> fdo::Result<String> {
+        self.may_read(connection, &header).await?;
         Ok(self.status()?.definition.source.clone())
     }
 

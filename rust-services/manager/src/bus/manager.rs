@@ -3,7 +3,7 @@
 
 use super::{GuestObject, failed, registry};
 use crate::registry::{Registry, RegistryError};
-use agl_virtio_service::bus::{guest_path, is_shown, may_change};
+use agl_virtio_service::bus::{DEFINE_ACTION, RUN_ACTION, guest_path, is_shown, may_do};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use zbus::fdo;
@@ -76,7 +76,7 @@ impl ManagerObject {
         #[zbus(connection)] connection: &zbus::Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> fdo::Result<()> {
-        may_change(connection, Some(&header)).await?;
+        may_do(connection, Some(&header), RUN_ACTION).await?;
         let registry = registry(&self.registry)?;
         registry.reload().await.map_err(|error| refused(&error))?;
         objects_are_there(server, registry).await;
@@ -92,7 +92,7 @@ impl ManagerObject {
         #[zbus(connection)] connection: &zbus::Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> fdo::Result<OwnedObjectPath> {
-        may_change(connection, Some(&header)).await?;
+        may_do(connection, Some(&header), DEFINE_ACTION).await?;
         let registry = registry(&self.registry)?;
         let defined = registry.define(&name, source).await;
         defined.map_err(|error| refused(&error))?;
@@ -107,7 +107,7 @@ impl ManagerObject {
         #[zbus(connection)] connection: &zbus::Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> fdo::Result<()> {
-        may_change(connection, Some(&header)).await?;
+        may_do(connection, Some(&header), DEFINE_ACTION).await?;
         let registry = registry(&self.registry)?;
         registry
             .remove(&name)

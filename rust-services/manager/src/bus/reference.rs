@@ -19,8 +19,9 @@ state below stay as they are for as long as the name ends in 1. There may be mor
 what it does not know. What has to change comes as `org.automotivelinux.Virtio2`, beside `Virtio1`, which then stays for
 one release of AGL at least, both served by the same manager.
 
-Who may call what: [dbus.md](dbus.md#who-may-do-what). Every method that changes something asks polkit; those whose names
-begin with `Get` are free, as is reading.
+Who may call what: [dbus.md](dbus.md#who-may-do-what). `Define` and `Remove` ask polkit for `org.automotivelinux.virtio1.define`,
+every other method that changes something for `org.automotivelinux.virtio1.run`; those whose names begin with `Get` are free but
+for what is said of them, as is reading.
 
 | object | interfaces |
 | --- | --- |

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Who may change something.
 //!
-//! Reading is free. A change is allowed to root, to whom polkit allows the action
-//! [`MANAGE_ACTION`], and, only where polkit is not on the bus, to the user that the service
-//! runs as.
+//! Reading is free. A change is allowed to root, to whom polkit allows the action that is about it,
+//! and, only where polkit is not on the bus, to the user that the service runs as.
 
 use std::collections::HashMap;
 use zbus::Connection;
@@ -12,8 +11,15 @@ use zbus::message::{Flags, Header};
 use zbus::names::BusName;
 use zbus::zvariant::Value;
 
-/// The polkit action for every change of a guest's devices.
+/// The polkit action for every change of a guest's devices, as for a volume.
 pub const MANAGE_ACTION: &str = "org.automotivelinux.virtio1.manage";
+
+/// The polkit action to start and stop guests, and to put devices in and out.
+pub const RUN_ACTION: &str = "org.automotivelinux.virtio1.run";
+
+/// The polkit action to write and remove guests' files. They say which programs the manager starts
+/// as root: whom this is granted is root.
+pub const DEFINE_ACTION: &str = "org.automotivelinux.virtio1.define";
 
 /// What polkit said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,14 +30,26 @@ enum Verdict {
     Absent,
 }
 
-/// Says whether the sender of a message may change something; each method and each property
+/// Says whether the sender of a message may change a device; each method and each property
 /// that changes something asks first.
+///
+/// # Errors
+/// As [`may_do`].
+pub async fn may_change(connection: &Connection, header: Option<&Header<'_>>) -> fdo::Result<()> {
+    may_do(connection, header, MANAGE_ACTION).await
+}
+
+/// Says whether the sender of a message may do what this polkit action is about.
 ///
 /// `header` is what `#[zbus(header)]` gives; a call without one came from this process.
 ///
 /// # Errors
 /// `AccessDenied` with the name of the action.
-pub async fn may_change(connection: &Connection, header: Option<&Header<'_>>) -> fdo::Result<()> {
+pub async fn may_do(
+    connection: &Connection,
+    header: Option<&Header<'_>>,
+    action: &str,
+) -> fdo::Result<()> {
     let Some(header) = header else {
         return Ok(());
     };
@@ -52,13 +70,13 @@ pub async fn may_change(connection: &Connection, header: Option<&Header<'_>>) ->
         .primary()
         .flags()
         .contains(Flags::AllowInteractiveAuth);
-    let verdict = ask_polkit(connection, sender, interactive).await?;
+    let verdict = ask_polkit(connection, sender, action, interactive).await?;
     if is_allowed(user, own, verdict) {
         return Ok(());
     }
-    log::info!("refused a change to user {user} ({sender})");
+    log::info!("refused {action} to user {user} ({sender})");
     Err(fdo::Error::AccessDenied(format!(
-        "this needs the polkit action {MANAGE_ACTION}"
+        "this needs the polkit action {action}"
     )))
 }
 
@@ -74,6 +92,7 @@ fn is_allowed(user: u32, own: u32, verdict: Verdict) -> bool {
 async fn ask_polkit(
     connection: &Connection,
     sender: &zbus::names::UniqueName<'_>,
+    action: &str,
     interactive: bool,
 ) -> fdo::Result<Verdict> {
     let subject = (
@@ -88,7 +107,7 @@ async fn ask_polkit(
             "/org/freedesktop/PolicyKit1/Authority",
             Some("org.freedesktop.PolicyKit1.Authority"),
             "CheckAuthorization",
-            &(subject, MANAGE_ACTION, details, flags, ""),
+            &(subject, action, details, flags, ""),
         )
         .await;
     match answer {
