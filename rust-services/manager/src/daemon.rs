@@ -3,7 +3,7 @@
 
 use crate::bus::Stage;
 use crate::guest::Surroundings;
-use crate::registry::{Observer, Registry, autostart};
+use crate::registry::{Observer, Registry, RegistryError, autostart};
 use crate::supervision::Supervision;
 use agl_virtio_service::bus::{Bus, Place};
 use agl_virtio_service::cli::BusChoice;
@@ -11,9 +11,10 @@ use agl_virtio_service::notify::{Notifier, State};
 use agl_virtio_service::sandbox::Sandbox;
 use agl_virtio_service::{Exit, ExitReason, explain, logging};
 use clap::{Parser, ValueEnum};
-use rustix::fs::{FlockOperation, flock};
-use std::fs::File;
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
+use std::fs::{DirBuilder, File};
 use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
@@ -85,6 +86,10 @@ enum DaemonError {
     Os { what: String, source: io::Error },
     #[error("another manager works in {0}: stop that one, or choose another --runtime")]
     Busy(PathBuf),
+    #[error(
+        "{0} is not the manager's alone, and says what is started: see who made it, then remove it, or chown it to the manager's user and chmod go-w it"
+    )]
+    Foreign(PathBuf),
     #[error("{0}")]
     Files(String),
     #[error("an object's path: {0}")]
@@ -96,6 +101,7 @@ impl ExitReason for DaemonError {
         match self {
             Self::Os { source, .. } => source.exit(),
             Self::Busy(_) => Exit::Unavailable,
+            Self::Foreign(_) => Exit::NoPermission,
             Self::Files(_) => Exit::Config,
             Self::Path(_) => Exit::Software,
         }
@@ -161,6 +167,7 @@ async fn serve(options: &Options) -> Result<(), DaemonError> {
         return check(guests, surroundings).await;
     }
     let _lock = lock(&surroundings.runtime)?;
+    notes(&surroundings.runtime, &surroundings.guests())?;
     let notifier = Notifier::from_environment().map_err(os("NOTIFY_SOCKET"))?;
     let bus =
         Bus::start_held(&options.bus, Place::manager(), Sandbox::off()).map_err(os("--bus"))?;
@@ -172,7 +179,8 @@ async fn serve(options: &Options) -> Result<(), DaemonError> {
     // It is the only one.
     let _ = cell.set(Arc::clone(&registry));
     // A manager with wrong files still looks after what runs.
-    reload(&registry, &stage).await;
+    said(registry.begin().await);
+    stage.manager_changed();
     // Who sees the name finds the guests.
     bus.release();
     crate::mixing::start(&options.bus, &registry);
@@ -191,22 +199,23 @@ async fn check(guests: PathBuf, surroundings: Surroundings) -> Result<(), Daemon
     Err(DaemonError::Files(faults.join("\n\n")))
 }
 
-async fn reload(registry: &Registry, stage: &Stage) {
-    if let Err(error) = registry.reload().await {
+fn said(result: Result<(), RegistryError>) {
+    if let Err(error) = result {
         log::error!("{error}");
     }
-    stage.manager_changed();
 }
 
 async fn supervise(
-    registry: &Registry,
-    stage: &Stage,
+    registry: &Arc<Registry>,
+    stage: &Arc<Stage>,
     notifier: &Notifier,
 ) -> Result<(), DaemonError> {
     let mut end = signal(SignalKind::terminate()).map_err(os("SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(os("SIGINT"))?;
     let mut again = signal(SignalKind::hangup()).map_err(os("SIGHUP"))?;
     let interval = notifier.keep_alive_interval();
+    // Services judge the files, and each may take longer than systemd waits for a sign of life.
+    let (done, mut reloaded) = tokio::sync::mpsc::channel::<()>(1);
     loop {
         let next = Instant::now()
             .checked_add(interval.unwrap_or(Duration::from_secs(3600)))
@@ -216,9 +225,15 @@ async fn supervise(
             _ = interrupt.recv() => break,
             _ = again.recv() => {
                 notifier.send(&State::Reloading);
-                reload(registry, stage).await;
-                notifier.send(&State::Ready);
+                let (registry, stage) = (Arc::clone(registry), Arc::clone(stage));
+                let done = done.clone();
+                tokio::spawn(async move {
+                    said(registry.reload().await);
+                    stage.manager_changed();
+                    let _ = done.send(()).await;
+                });
             }
+            _ = reloaded.recv() => notifier.send(&State::Ready),
             () = tokio::time::sleep_until(next.into()) => notifier.send(&State::Watchdog),
         }
     }
@@ -227,14 +242,89 @@ async fn supervise(
     Ok(())
 }
 
-/// One manager for each runtime folder.
+/// One manager for each runtime folder, which nobody else prepares for it.
 fn lock(runtime: &Path) -> Result<File, DaemonError> {
     std::fs::create_dir_all(runtime).map_err(os(runtime.display()))?;
     let path = runtime.join("manager.lock");
-    let file = File::create(&path).map_err(os(path.display()))?;
+    // Device services may write to the folder: a link of theirs leads nowhere.
+    let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = open(&path, flags, Mode::RUSR | Mode::WUSR);
+    let file = opened.map_err(|error| os(path.display())(error.into()))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(file.into()),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(DaemonError::Busy(runtime.to_owned())),
         Err(error) => Err(os(path.display())(error.into())),
+    }
+}
+
+/// Makes the folder of what is noted, and of what services and monitors are started with: what is
+/// in it is believed, so that nobody else may have made it, write to it or take it away.
+fn notes(runtime: &Path, folder: &Path) -> Result<(), DaemonError> {
+    match DirBuilder::new().mode(0o755).create(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        made => made.map_err(os(folder.display()))?,
+    }
+    let found = std::fs::symlink_metadata(folder).map_err(os(folder.display()))?;
+    let own = rustix::process::geteuid().as_raw();
+    if !found.is_dir() || ![0, own].contains(&found.uid()) || found.mode() & 0o022 != 0 {
+        return Err(DaemonError::Foreign(folder.to_owned()));
+    }
+    let above = std::fs::metadata(runtime).map_err(os(runtime.display()))?;
+    if above.mode() & 0o022 != 0 && above.mode() & 0o1000 == 0 {
+        log::error!(
+            "{}: whoever may write here may take {} away, and so say what is started: chmod +t \
+             {0}, as systemd-tmpfiles --create agl-virtio.conf does",
+            runtime.display(),
+            folder.display()
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    #[test]
+    fn a_lock_that_somebody_made_a_link_of_is_refused_and_what_it_leads_to_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let other = folder.path().join("other");
+        fs::write(&other, "precious").unwrap();
+        let runtime = folder.path().join("run");
+        fs::create_dir(&runtime).unwrap();
+        symlink(&other, runtime.join("manager.lock")).unwrap();
+        assert!(lock(&runtime).is_err());
+        assert_eq!(fs::read_to_string(&other).unwrap(), "precious");
+        fs::remove_file(runtime.join("manager.lock")).unwrap();
+        let first = lock(&runtime).unwrap();
+        assert!(matches!(lock(&runtime), Err(DaemonError::Busy(_))));
+        drop(first);
+        lock(&runtime).unwrap();
+    }
+
+    #[test]
+    fn a_folder_of_notes_that_others_made_or_may_write_to_is_not_believed() {
+        let runtime = tempfile::tempdir().unwrap();
+        let folder = runtime.path().join("guests");
+        let judged = || notes(runtime.path(), &folder);
+        judged().unwrap();
+        judged().unwrap();
+        fs::set_permissions(&folder, Permissions::from_mode(0o775)).unwrap();
+        let text = judged().unwrap_err().to_string();
+        assert!(text.contains("chmod go-w"), "{text}");
+        fs::remove_dir(&folder).unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        symlink(elsewhere.path(), &folder).unwrap();
+        assert!(matches!(judged(), Err(DaemonError::Foreign(_))));
+        assert!(
+            rustix::process::geteuid().is_root(),
+            "this test makes a folder somebody else's: run it as root"
+        );
+        fs::remove_file(&folder).unwrap();
+        fs::create_dir(&folder).unwrap();
+        std::os::unix::fs::chown(&folder, Some(65_534), None).unwrap();
+        assert!(matches!(judged(), Err(DaemonError::Foreign(_))));
     }
 }

@@ -1,18 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 //! All guests: which there are, from which files, and the difference when the files change.
 
+mod files;
+
 use crate::definition::Definition;
+use crate::foreign::paragraph;
 use crate::guest::{Command, GuestError, GuestHandle, GuestStatus, Surroundings, spawn};
 use agl_virtio_service::Exit;
-use agl_virtio_service::config::{Diagnostic, is_name};
+use agl_virtio_service::config::is_name;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, watch};
+use tokio::task::JoinHandle;
 
 /// A service that has not checked its table within this time is stuck.
 const CHECK: Duration = Duration::from_secs(60);
+/// A guest that is to start with the manager has so long before the next one begins.
+const HEAD_START: Duration = Duration::from_secs(5);
+/// So much is told of what is wrong with a file. In characters.
+const LONGEST_FAULT: usize = 4000;
 
 /// Why the files are not in force.
 #[derive(Debug, thiserror::Error)]
@@ -57,8 +65,8 @@ pub struct Registry {
     surroundings: Arc<Surroundings>,
     observer: Observer,
     overview: watch::Sender<Overview>,
-    /// One change at a time.
-    change: Mutex<()>,
+    /// One change at a time; and the guests that go because their files are gone, by name.
+    change: Mutex<BTreeMap<String, JoinHandle<()>>>,
     /// Tasks of guests run here, whoever asks for them.
     runtime: tokio::runtime::Handle,
 }
@@ -80,7 +88,7 @@ impl Registry {
             surroundings: Arc::new(surroundings),
             observer,
             overview: watch::Sender::new(Overview::default()),
-            change: Mutex::new(()),
+            change: Mutex::default(),
             runtime: tokio::runtime::Handle::current(),
         }
     }
@@ -106,35 +114,87 @@ impl Registry {
     /// # Errors
     /// Everything that is wrong.
     pub async fn reload(&self) -> Result<(), RegistryError> {
-        let _one = self.change.lock().await;
-        let (definitions, faults) = self.read_all().await;
-        if faults.is_empty() {
-            self.apply(definitions).await;
-            self.overview
-                .send_modify(|overview| overview.faults.clear());
-            return Ok(());
+        let mut leaving = self.change.lock().await;
+        self.reload_now(&mut leaving).await
+    }
+
+    /// As [`Registry::reload`], for a manager that has just started: nothing is in force that
+    /// could stay. So a wrong file costs its own guest alone; and what an earlier manager left
+    /// running is looked after by the copy of its file that it was started with, for as long as
+    /// the file is wrong, or until it ends where there is none any more.
+    ///
+    /// # Errors
+    /// Everything that is wrong.
+    pub async fn begin(&self) -> Result<(), RegistryError> {
+        let mut leaving = self.change.lock().await;
+        let Read {
+            mut definitions,
+            faults,
+            conflicts,
+        } = self.read_all().await;
+        definitions.retain(|definition| !conflicts.contains(&definition.name));
+        for copy in files::left_running(&self.folder, &self.surroundings) {
+            if !definitions.iter().any(|good| good.name == copy.name) {
+                log::warn!("{}: goes on by the copy of its file", copy.name);
+                definitions.push(Arc::new(copy));
+            }
         }
+        self.apply(definitions, &mut leaving).await;
+        let guests = self.overview.borrow().guests.clone();
+        for (name, handle) in guests {
+            if !handle.status().definition.file.exists() {
+                self.forget(name, handle, &mut leaving);
+            }
+        }
+        self.conclude(faults)
+    }
+
+    async fn reload_now(&self, leaving: &mut Leaving) -> Result<(), RegistryError> {
+        let read = self.read_all().await;
+        if read.faults.is_empty() {
+            self.apply(read.definitions, leaving).await;
+        }
+        self.conclude(read.faults)
+    }
+
+    /// Tells everybody what is wrong with the files.
+    fn conclude(&self, faults: Vec<String>) -> Result<(), RegistryError> {
         self.overview
             .send_modify(|overview| overview.faults.clone_from(&faults));
+        if faults.is_empty() {
+            return Ok(());
+        }
         Err(RegistryError::Files(faults))
     }
 
-    async fn read_all(&self) -> (Vec<Arc<Definition>>, Vec<String>) {
-        let mut faults = Vec::new();
-        let mut definitions = Vec::new();
-        match self.files() {
+    async fn read_all(&self) -> Read {
+        let mut read = Read::default();
+        match files::list(&self.folder) {
             Ok(files) => {
                 for file in files {
-                    match self.judge(Definition::read(&file)).await {
-                        Ok(definition) => definitions.push(Arc::new(definition)),
-                        Err(found) => faults.extend(found),
+                    let judged = match files::trusted(&file) {
+                        Ok(()) => self.judge(Definition::read(&file)).await,
+                        Err(fault) => Err(vec![fault]),
+                    };
+                    match judged {
+                        Ok(definition) => read.definitions.push(Arc::new(definition)),
+                        Err(found) => read.faults.extend(found),
                     }
                 }
             }
-            Err(error) => faults.push(format!("error: {}: {error}", self.folder.display())),
+            Err(error) => {
+                let fault = format!("error: {}: {error}", self.folder.display());
+                read.faults.push(fault);
+            }
         }
-        faults.extend(sockets_used_twice(&definitions, &self.surroundings));
-        (definitions, faults)
+        for (guest, fault) in files::sockets_used_twice(&read.definitions, &self.surroundings) {
+            read.conflicts.push(guest);
+            read.faults.push(fault);
+        }
+        for fault in &mut read.faults {
+            *fault = paragraph(fault, LONGEST_FAULT);
+        }
+        read
     }
 
     /// Makes or changes a guest's file, if it is in order together with the others.
@@ -145,20 +205,23 @@ impl Registry {
         if !is_name(name) {
             return Err(RegistryError::Name(name.to_owned()));
         }
+        // The whole of it is one change: what is restored is what was there before.
+        let mut leaving = self.change.lock().await;
         let file = self.folder.join(format!("{name}.toml"));
         let failed = |source| RegistryError::File {
             file: file.clone(),
             source,
         };
-        Definition::parse(&file, source.clone())
-            .map_err(|error| RegistryError::Files(vec![error.to_string()]))?;
+        Definition::parse(&file, source.clone()).map_err(|error| {
+            RegistryError::Files(vec![paragraph(&error.to_string(), LONGEST_FAULT)])
+        })?;
         let old = match std::fs::read_to_string(&file) {
             Ok(text) => Some(text),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
             Err(error) => return Err(failed(error)),
         };
         crate::guest::replace_file(&file, &source).map_err(failed)?;
-        let result = self.reload().await;
+        let result = self.reload_now(&mut leaving).await;
         if result.is_err() {
             let restored = match old {
                 Some(old) => crate::guest::replace_file(&file, &old),
@@ -166,7 +229,7 @@ impl Registry {
             };
             restored.map_err(failed)?;
             // The faults were this file's.
-            let _ = self.reload().await;
+            let _ = self.reload_now(&mut leaving).await;
         }
         result
     }
@@ -184,18 +247,6 @@ impl Registry {
         let file = status.definition.file.clone();
         std::fs::remove_file(&file).map_err(|source| RegistryError::File { file, source })?;
         self.reload().await
-    }
-
-    fn files(&self) -> std::io::Result<Vec<PathBuf>> {
-        let mut files: Vec<PathBuf> = std::fs::read_dir(&self.folder)?
-            .map(|entry| Ok(entry?.path()))
-            .collect::<std::io::Result<_>>()?;
-        files.retain(|file| {
-            file.extension()
-                .is_some_and(|extension| extension == "toml")
-        });
-        files.sort();
-        Ok(files)
     }
 
     /// Lets each service judge its own table.
@@ -240,27 +291,47 @@ impl Registry {
         }
     }
 
-    async fn apply(&self, definitions: Vec<Arc<Definition>>) {
+    async fn apply(&self, definitions: Vec<Arc<Definition>>, leaving: &mut Leaving) {
         let before = self.overview.borrow().guests.clone();
         for (name, handle) in &before {
             if !definitions
                 .iter()
                 .any(|definition| definition.name == *name)
             {
-                self.forget(name.clone(), handle.clone());
+                self.forget(name.clone(), handle.clone(), leaving);
             }
         }
         for definition in definitions {
             match before.get(&definition.name) {
-                Some(handle) if handle.status().definition.source == definition.source => {}
-                Some(handle) => {
-                    let name = definition.name.clone();
-                    if let Err(error) = handle.call(Command::Define(definition)).await {
-                        log::error!("{name}: {error}");
-                    }
-                }
+                Some(handle) => self.renew(handle, definition, leaving).await,
                 None => self.add(definition),
             }
+        }
+        leaving.retain(|_, task| !task.is_finished());
+    }
+
+    async fn renew(
+        &self,
+        handle: &GuestHandle,
+        definition: Arc<Definition>,
+        leaving: &mut Leaving,
+    ) {
+        let name = definition.name.clone();
+        let going = leaving.remove(&name);
+        let status = handle.status();
+        if going.is_none() && status.definition.source == definition.source {
+            return;
+        }
+        match handle.call(Command::Define(Arc::clone(&definition))).await {
+            Ok(()) => {}
+            // Its file came back a moment after it went.
+            Err(GuestError::Gone) => {
+                if let Some(going) = going {
+                    let _ = going.await;
+                }
+                self.add(definition);
+            }
+            Err(error) => log::error!("{name}: {error}"),
         }
     }
 
@@ -280,9 +351,14 @@ impl Registry {
     }
 
     /// A guest without a file goes as soon as it does not run; until then it stays visible.
-    fn forget(&self, name: String, handle: GuestHandle) {
+    fn forget(&self, name: String, handle: GuestHandle, leaving: &mut Leaving) {
+        if leaving.get(&name).is_some_and(|task| !task.is_finished()) {
+            return;
+        }
         let (overview, observer) = (self.overview.clone(), Arc::clone(&self.observer));
-        self.runtime.spawn(async move {
+        let of = name.clone();
+        let task = self.runtime.spawn(async move {
+            // Its file is there again, or it is gone already.
             if let Err(error) = handle.call(Command::Forget).await {
                 log::debug!("{name}: {error}");
                 return;
@@ -292,45 +368,38 @@ impl Registry {
                 overview.guests.remove(&name);
             });
         });
+        leaving.insert(of, task);
     }
 }
 
-/// Two guests cannot listen on one socket.
-fn sockets_used_twice(definitions: &[Arc<Definition>], around: &Surroundings) -> Vec<String> {
-    let mut used: BTreeMap<PathBuf, String> = BTreeMap::new();
-    let mut faults = Vec::new();
-    for definition in definitions {
-        for device in &definition.devices {
-            let socket = device
-                .socket
-                .clone()
-                .unwrap_or_else(|| around.socket(&definition.name, &device.name));
-            let place = format!("{}/{}", definition.name, device.name);
-            if let Some(other) = used.insert(socket.clone(), place.clone()) {
-                let fault = Diagnostic {
-                    message: format!(
-                        "{}: {place} and {other} listen on the same socket {}",
-                        definition.file.display(),
-                        socket.display()
-                    ),
-                    remedy: "another socket = \"/path\" for one of them".to_owned(),
-                    place: None,
-                };
-                faults.push(fault.to_string());
-            }
-        }
-    }
-    faults
+/// The guests that go, and what waits for it.
+type Leaving = BTreeMap<String, JoinHandle<()>>;
+
+/// What was read of the files.
+#[derive(Debug, Default)]
+struct Read {
+    /// Those in order.
+    definitions: Vec<Arc<Definition>>,
+    faults: Vec<String>,
+    /// Guests that are in order alone, and not together with others.
+    conflicts: Vec<String>,
 }
 
-/// Starts the guests that say `autostart`, one after the other, unless they run.
+/// Starts the guests that say `autostart`, one after the other, unless they run. One that takes
+/// long, or does not come up at all, keeps the next ones waiting for a moment only.
 pub async fn autostart(registry: &Registry) {
     let guests = registry.overview.borrow().guests.clone();
     for (name, handle) in guests {
         let status = handle.status();
         if status.definition.guest.autostart && status.pid == 0 && status.exit_reason.is_empty() {
-            if let Err(error) = handle.call(Command::Start).await {
+            if let Err(error) = handle.call(Command::Autostart).await {
                 log::error!("{name}: {error}");
+            }
+            if tokio::time::timeout(HEAD_START, handle.has_started())
+                .await
+                .is_err()
+            {
+                log::warn!("{name}: still starts, and the next guest does not wait for it");
             }
         }
     }
@@ -339,7 +408,7 @@ pub async fn autostart(registry: &Registry) {
 /// Everything that is wrong with the guests' files.
 pub async fn check(folder: PathBuf, surroundings: Surroundings) -> Vec<String> {
     let registry = Registry::new(folder, surroundings, Arc::new(|_, _, _| {}));
-    registry.read_all().await.1
+    registry.read_all().await.faults
 }
 
 /// Whether a service finds no fault with what is written, but misses something on the host: a folder

@@ -282,6 +282,44 @@ fn all_objects_are_told_while_guests_come_and_go() {
     });
 }
 
+#[test]
+fn a_guest_that_does_not_come_up_with_the_manager_is_tried_again_and_keeps_no_other_waiting() {
+    let (stuck, fails) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let autostart = |text: &str| format!("{text}autostart = true\n");
+    // One whose monitor never answers, one that fails at once, and one that is as it should be.
+    let never = autostart(&idle_guest(stuck.path()).replace("xen", "qemu"));
+    let broken = autostart(&idle_guest(fails.path()).replace("xen", "qemu"));
+    fs::write(fails.path().join("monitor"), "#!/bin/sh\nexit 1\n").unwrap();
+    let programs = tempfile::tempdir().unwrap();
+    let good = autostart(&idle_guest(programs.path()));
+    let scene = Scene::start(&[("a", &never), ("b", &broken), ("ivi", &good)]);
+    until("the good one runs", || {
+        scene.of_guest("State").contains("running").then_some(())
+    });
+    let of = |guest: &str, property: &str| {
+        let path = format!("{ROOT}/guests/{guest}");
+        let output = scene.get(own(), &path, GUEST_INTERFACE, property);
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    assert!(
+        of("a", "ExitReason").contains("\"\""),
+        "{}",
+        of("a", "ExitReason")
+    );
+    until("it is tried as often as the limit says", || {
+        of("b", "State").contains("isolated").then_some(())
+    });
+    assert!(
+        of("b", "Restarts").contains("uint32 3"),
+        "{}",
+        of("b", "Restarts")
+    );
+    let path = format!("{ROOT}/guests/a");
+    let output = scene.call(own(), &path, &format!("{GUEST_INTERFACE}.Kill"), &[]);
+    assert!(output.status.success(), "{}", said(&output));
+    kill_for_good(&scene);
+}
+
 /// A device that is not started with its guest.
 const DEVICE: &str = "attach.card.manual = true\n[devices.card]\ntype = \"snd\"\n";
 

@@ -13,6 +13,8 @@ use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 use support::{GUEST, Scene};
 
+/// The name that all services share, by which the policy lets them be spoken to.
+const SERVICES: &str = "org.automotivelinux.Virtio1.Device";
 const SERVICE: &str = "org.automotivelinux.Virtio1.Device.ivi.card";
 const GUEST_FILE: &str = "[guest]\nvmm = \"xen\"\nboot = { firmware = \"/dev/null\" }\n\
     attach.card.manual = true\n[devices.card]\ntype = \"snd\"\n";
@@ -82,7 +84,7 @@ fn the_example_sets_a_volume_and_says_what_it_is_then() {
         .block_on(async {
             let bus = zbus::connection::Builder::address(scene.address().as_str())?;
             let bus = bus.serve_at(path.as_str(), Stream(Arc::clone(&volume)))?;
-            bus.name(SERVICE)?.build().await
+            bus.name(SERVICES)?.name(SERVICE)?.build().await
         })
         .unwrap();
     let said = text(&watch(&scene, &[SERVICE, &path, "0.25"]));

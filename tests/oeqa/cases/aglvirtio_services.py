@@ -30,9 +30,11 @@ class AglVirtioServicesTest(OERuntimeTestCase):
     @OETestDepends(["ssh.SSHTest.test_ssh"])
     @OEHasPackage(["agl-virtio-common"])
     def test_sockets_have_a_folder_for_vmms_only(self):
-        """Other users cannot connect to a guest's devices."""
+        """Other users cannot connect to a guest's devices, and services cannot take away what is not theirs."""
         status, output = self.target.run("stat -c '%a %U %G' /run/agl-virtio")
-        self.assertEqual((status, output.strip()), (0, "2770 root agl-virtio"))
+        self.assertEqual((status, output.strip()), (0, "3770 root agl-virtio"))
+        status, output = self.target.run("stat -c '%a %U' /run/agl-virtio/guests")
+        self.assertEqual((status, output.strip()), (0, "755 root"))
 
     @OETestDepends(["ssh.SSHTest.test_ssh"])
     @OEHasPackage(["agl-virtio-common"])

@@ -225,6 +225,12 @@ impl Actor {
             Command::Attach(name) => return self.attach(&name, reply).await,
             Command::Detach(name) => return self.detach(&name, reply).await,
             Command::Forget => return self.leave(reply).await,
+            Command::Autostart => {
+                if self.state == GuestState::Stopped {
+                    self.begin().await;
+                }
+                Ok(())
+            }
             Command::Stop(patience) => self.stop(patience).await,
             Command::Kill => self.kill(),
             Command::Reboot => self.reboot().await,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What can be asked of a guest's task.
 
-use super::{GuestStatus, Selftest};
+use super::{GuestState, GuestStatus, Selftest};
 use crate::definition::Definition;
 use crate::vmm::VmmError;
 use crate::vmm::qmp::QmpError;
@@ -14,6 +14,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub enum Command {
     /// Start the guest with all its devices; done when it runs.
     Start,
+    /// Start it as its policy says, unless it runs: as after an end, it is tried again where it
+    /// does not start. Done when it has begun.
+    Autostart,
     /// Press the power button, and end it after this time; done when the button is pressed.
     Stop(Duration),
     /// End it at once.
@@ -105,6 +108,15 @@ impl GuestHandle {
         let call = Call { command, reply };
         self.calls.send(call).await.map_err(|_| GuestError::Gone)?;
         answer.await.map_err(|_| GuestError::Gone)?
+    }
+
+    /// Waits until it does not start any more, be it that it runs or that it does not.
+    pub async fn has_started(&self) {
+        let mut status = self.status.clone();
+        // An end of its task is one, too.
+        let _ = status
+            .wait_for(|status| status.state != GuestState::Starting)
+            .await;
     }
 
     /// How it is now.

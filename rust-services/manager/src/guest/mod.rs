@@ -16,9 +16,13 @@ mod status;
 pub use actor::spawn;
 pub use call::{Call, Command, GuestError, GuestHandle};
 pub use conformance::{Conformance, Selftest, SelftestError};
+pub(crate) use saved::is_noted;
 pub use status::{DeviceStatus, GuestState, GuestStatus, ServiceState};
 
 use crate::supervision::Supervision;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// What all guests share.
@@ -35,10 +39,16 @@ pub struct Surroundings {
 }
 
 impl Surroundings {
+    /// Where each guest has a folder. What is in it is believed: nobody else may write there.
+    #[must_use]
+    pub fn guests(&self) -> PathBuf {
+        self.runtime.join("guests")
+    }
+
     /// A guest's own folder.
     #[must_use]
     pub fn folder(&self, guest: &str) -> PathBuf {
-        self.runtime.join("guests").join(guest)
+        self.guests().join(guest)
     }
 
     /// The socket of a device whose file names none.
@@ -60,7 +70,15 @@ pub(crate) fn replace_file(path: &Path, content: &str) -> std::io::Result<()> {
     if std::fs::read_to_string(path).is_ok_and(|old| old == content) {
         return Ok(());
     }
+    // Who could read it can, and nobody else.
+    let mode = std::fs::metadata(path).map_or(0o644, |old| old.permissions().mode());
     let new = path.with_extension("new");
-    std::fs::write(&new, content)?;
+    let _ = std::fs::remove_file(&new);
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(&new)?;
+    file.write_all(content.as_bytes())?;
     std::fs::rename(&new, path)
 }

@@ -69,6 +69,12 @@ impl Saved {
     }
 }
 
+/// Whether an earlier manager noted in this folder that something of its guest runs.
+pub(crate) fn is_noted(folder: &Path) -> bool {
+    let saved = Saved::read(folder);
+    saved.vmm.is_some() || !saved.devices.is_empty()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

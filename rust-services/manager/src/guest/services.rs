@@ -14,9 +14,11 @@ use crate::supervision::{End, Keeper, Supervised};
 use crate::systemd::units::DeviceUnit;
 use crate::vmm::front_end;
 use rustix::process::Signal;
+use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
+use tokio::task::AbortHandle;
 
 impl Actor {
     pub(super) fn device_log(&self, name: &str) -> PathBuf {
@@ -68,16 +70,21 @@ impl Actor {
             folder: &self.folder,
             log: &self.device_log(name),
         };
+        // One that is left of a keeper that was killed may be another user's, and in the way.
+        let stale = std::fs::symlink_metadata(&device.socket);
+        if stale.is_ok_and(|found| found.file_type().is_socket()) {
+            let _ = std::fs::remove_file(&device.socket);
+        }
         let limits = &self.wanted.guest.limits;
         let supervision = &self.surroundings.supervision;
         let started = supervision.start_keeper(&keeper, limits).await?;
         let (events, of) = (self.events.clone(), name.to_owned());
-        tokio::spawn(async move {
+        let waits = tokio::spawn(async move {
             if started.readiness.wait().await {
                 drop(events.send(Event::KeeperReady(of)).await);
             }
         });
-        self.watch_keeper(name, started.process);
+        self.watch_keeper(name, started.process, Some(waits.abort_handle()));
         Ok(())
     }
 
@@ -89,7 +96,8 @@ impl Actor {
         supervision.keeper(&self.wanted.name, name, of_type, self.device_log(name))
     }
 
-    fn watch_keeper(&mut self, name: &str, process: Process) {
+    /// `waits` is for its readiness, which does not come any more once it has ended.
+    fn watch_keeper(&mut self, name: &str, process: Process, waits: Option<AbortHandle>) {
         let Some(device) = self.devices.get(name) else {
             return;
         };
@@ -97,7 +105,11 @@ impl Actor {
         let around = Arc::clone(&self.surroundings);
         let (watched, events, of) = (process.clone(), self.events.clone(), name.to_owned());
         tokio::spawn(async move {
-            match around.supervision.end(&watched, &keeper).await {
+            let end = around.supervision.end(&watched, &keeper).await;
+            if let Some(waits) = waits {
+                waits.abort();
+            }
+            match end {
                 Ok(end) => {
                     let event = Event::KeeperEnded(of, watched.id(), end);
                     drop(events.send(event).await);
@@ -135,7 +147,7 @@ impl Actor {
             let keeper = self.supervised_device(device);
             around.supervision.adopt(&keeper).await;
         }
-        self.watch_keeper(name, process);
+        self.watch_keeper(name, process, None);
         if let Some(device) = self.devices.get_mut(name) {
             device.ready = true;
             device.attached = saved.attached && has_vmm;
@@ -264,6 +276,8 @@ impl Actor {
     /// This is what the file says now. The difference is applied, and what did not change is not
     /// touched.
     pub(super) async fn define(&mut self, definition: Arc<Definition>) {
+        // Its file may have been gone for a while.
+        self.forget = None;
         let old = std::mem::replace(&mut self.wanted, definition);
         let uses_folder = self.vmm.is_some() || self.devices.values().any(|d| d.keeper.is_some());
         if uses_folder {
