@@ -28,13 +28,18 @@ async def interface(bus: MessageBus, service: str, path: str, name: str):
 async def show(guest: str, device: str, volume: float | None) -> None:
     bus = await MessageBus(bus_type=BusType.SYSTEM).connect()
 
-    # The manager knows the guest: its state, and which devices it has.
-    known = await interface(bus, NAME, f"{ROOT}/guests/{guest}", f"{NAME}.Guest")
+    # The manager knows the guest: its state, and which devices it has. It tells the paths, in which a name such as
+    # rear-seat is written in another way.
+    guests = await interface(bus, NAME, ROOT, f"{NAME}.Manager")
+    known = await interface(bus, NAME, await guests.call_get_guest(guest), f"{NAME}.Guest")
     print(f"{guest} is {await known.get_state()}")
+    devices = [await interface(bus, NAME, path, f"{NAME}.ManagedDevice") for path in await known.get_devices()]
+    managed = {await entry.get_name(): entry for entry in devices}
+    if device not in managed:
+        raise LookupError(f"{guest} has no device {device}: name one of {', '.join(managed)}")
 
     # The device's service has a name of its own, and an object for each stream.
-    managed = await interface(bus, NAME, f"{ROOT}/guests/{guest}/{device}", f"{NAME}.ManagedDevice")
-    service = await managed.get_bus_name()
+    service = await managed[device].get_bus_name()
     manager = await interface(bus, service, ROOT, "org.freedesktop.DBus.ObjectManager")
     for stream, interfaces in sorted((await manager.call_get_managed_objects()).items()):
         if STREAM not in interfaces:
@@ -53,7 +58,7 @@ def main() -> int:
     guest, device, *volume = sys.argv[1:]
     try:
         asyncio.run(show(guest, device, float(volume[0]) if volume else None))
-    except (DBusError, OSError) as error:
+    except (DBusError, LookupError, OSError, ValueError) as error:
         print(f"cabin-volume: {error}", file=sys.stderr)
         return 69  # EX_UNAVAILABLE
     return 0

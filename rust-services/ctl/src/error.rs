@@ -2,9 +2,14 @@
 //! Why a command did not do what it should, for the person who typed it.
 
 use agl_virtio_client::zbus;
+use agl_virtio_manager::foreign::paragraph;
 use agl_virtio_service::{Exit, ExitReason};
 use std::io;
 use std::path::PathBuf;
+
+/// So much is shown of what somebody answered: a manager tells of several faults at once. In
+/// characters.
+const LONGEST: usize = 20_000;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CtlError {
@@ -59,6 +64,8 @@ impl From<zbus::fdo::Error> for CtlError {
 }
 
 fn named(name: &str, text: String) -> CtlError {
+    // It may be a service's word, or that of whoever has its name.
+    let text = paragraph(&text, LONGEST);
     match name.rsplit('.').next().unwrap_or_default() {
         "ServiceUnknown" | "NameHasNoOwner" => CtlError::NoManager(text),
         "AccessDenied" => CtlError::Denied(text),

@@ -5,6 +5,7 @@ use crate::error::CtlError;
 use crate::table::{Tone, colours, paint, width, wrap};
 use crate::{say, say_json};
 use serde::Serialize;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// How much a finding matters.
@@ -78,6 +79,7 @@ pub(crate) fn findings() -> Vec<Finding> {
         vmm(),
         programs(),
         runtime(Path::new("/run/agl-virtio")),
+        sticky(Path::new("/run/agl-virtio")),
         bus(),
         polkit(),
         landlock(),
@@ -198,6 +200,23 @@ fn runtime(folder: &Path) -> Finding {
     )
 }
 
+/// Whether services that may write to a folder can take away what is not theirs.
+fn sticky(folder: &Path) -> Finding {
+    let mode = std::fs::metadata(folder).map_or(0, |found| found.mode());
+    let holds = mode & 0o022 == 0 || mode & 0o1000 != 0;
+    let found = if holds {
+        format!("nobody takes another's place in {}", folder.display())
+    } else {
+        format!(
+            "services may take each other's places in {}",
+            folder.display()
+        )
+    };
+    let remedy = "a service that a guest has taken over could be another guest's device: chmod +t \
+                  the folder, as systemd-tmpfiles --create agl-virtio.conf does";
+    finding("sockets' owners", holds, Verdict::Warning, found, remedy)
+}
+
 fn bus() -> Finding {
     let socket = Path::new("/run/dbus/system_bus_socket");
     let result = std::os::unix::net::UnixStream::connect(socket);
@@ -268,5 +287,15 @@ mod tests {
         }
         assert_eq!(runtime(Path::new("/nowhere")).verdict, Verdict::Warning);
         assert_eq!(memfd().verdict, Verdict::Ok);
+        let folder = tempfile::tempdir().unwrap();
+        for (mode, verdict) in [
+            (0o755, Verdict::Ok),
+            (0o2770, Verdict::Warning),
+            (0o3770, Verdict::Ok),
+        ] {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+            std::fs::set_permissions(folder.path(), mode).unwrap();
+            assert_eq!(sticky(folder.path()).verdict, verdict);
+        }
     }
 }

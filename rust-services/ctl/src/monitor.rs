@@ -3,12 +3,17 @@
 
 use crate::error::CtlError;
 use crate::{say, table};
-use agl_virtio_client::ROOT;
 use agl_virtio_client::zbus::export::ordered_stream::OrderedStreamExt;
+use agl_virtio_client::zbus::fdo::DBusProxy;
 use agl_virtio_client::zbus::zvariant::{ObjectPath, OwnedValue, Value};
 use agl_virtio_client::zbus::{Connection, MatchRule, Message, MessageStream, message};
+use agl_virtio_client::{MANAGER, ROOT};
+use agl_virtio_manager::foreign::sentence;
 use std::collections::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
+
+/// So much is shown of a value. In characters.
+const LONGEST: usize = 2000;
 
 pub(crate) async fn follow(bus: &Connection, json: bool) -> Result<(), CtlError> {
     let below = |interface: &'static str| {
@@ -22,18 +27,64 @@ pub(crate) async fn follow(bus: &Connection, json: bool) -> Result<(), CtlError>
     let objects = below("org.freedesktop.DBus.ObjectManager")?
         .path(ROOT)?
         .build();
+    let names = MatchRule::builder()
+        .msg_type(message::Type::Signal)
+        .sender("org.freedesktop.DBus")?
+        .member("NameOwnerChanged")?
+        .arg0ns(MANAGER)?
+        .build();
+    let mut names = MessageStream::for_match_rule(names, bus, Some(256)).await?;
+    let mut owners = owners(bus).await?;
     let mut changes = MessageStream::for_match_rule(changes, bus, Some(256)).await?;
     let mut objects = MessageStream::for_match_rule(objects, bus, Some(256)).await?;
     loop {
         let message = tokio::select! {
+            // Whose a signal is has to be known before it is told.
+            biased;
+            message = names.next() => message,
             message = changes.next() => message,
             message = objects.next() => message,
         };
         match message {
-            Some(Ok(message)) => tell(&message, json)?,
+            Some(Ok(message)) => {
+                let sender = message.header().sender().map(ToString::to_string);
+                if sender.as_deref() == Some("org.freedesktop.DBus") {
+                    type Body = (String, String, String);
+                    if let Ok((name, _, new)) = message.body().deserialize::<Body>() {
+                        note(&mut owners, name, new);
+                    }
+                } else if sender.is_some_and(|sender| owners.values().any(|o| *o == sender)) {
+                    tell(&message, json)?;
+                }
+            }
             Some(Err(error)) => return Err(error.into()),
             None => return Err(CtlError::Bus("the connection is gone".to_owned())),
         }
+    }
+}
+
+/// Who has the names of the manager and of services. Anybody may send signals that look like
+/// theirs.
+async fn owners(bus: &Connection) -> Result<HashMap<String, String>, CtlError> {
+    let daemon = DBusProxy::new(bus).await?;
+    let mut owners = HashMap::new();
+    for name in daemon.list_names().await? {
+        let ours = name.strip_prefix(MANAGER);
+        if ours.is_some_and(|rest| rest.is_empty() || rest.starts_with('.')) {
+            // One that has just gone is nobody's.
+            if let Ok(owner) = daemon.get_name_owner(name.inner().clone()).await {
+                owners.insert(name.to_string(), owner.to_string());
+            }
+        }
+    }
+    Ok(owners)
+}
+
+fn note(owners: &mut HashMap<String, String>, name: String, new: String) {
+    if new.is_empty() {
+        owners.remove(&name);
+    } else {
+        owners.insert(name, new);
     }
 }
 
@@ -129,13 +180,13 @@ fn line(
 
 fn plain(value: &Value<'_>) -> String {
     match value {
-        Value::Str(text) => text.to_string(),
+        Value::Str(text) => sentence(text, LONGEST),
         Value::Bool(true) => "yes".to_owned(),
         Value::Bool(false) => "no".to_owned(),
         Value::U32(number) => number.to_string(),
         Value::U64(number) => number.to_string(),
         Value::F64(number) => number.to_string(),
-        other => other.to_string(),
+        other => sentence(&other.to_string(), LONGEST),
     }
 }
 

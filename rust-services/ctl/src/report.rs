@@ -6,6 +6,7 @@ use crate::{host, say_json, snapshot};
 use agl_virtio_client::zbus::Connection;
 use agl_virtio_client::zbus::proxy::CacheProperties;
 use agl_virtio_client::{GuestProxy, ManagerProxy};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 pub(crate) async fn write(bus: &Connection) -> Result<(), CtlError> {
@@ -16,12 +17,8 @@ pub(crate) async fn write(bus: &Connection) -> Result<(), CtlError> {
     for path in manager.guests().await? {
         let guest = GuestProxy::new(bus, path).await?;
         let name = guest.name().await?;
-        files.insert(name.clone(), guest.get_definition().await?.into());
-        let command = match guest.get_command().await {
-            Ok(words) => json!(words),
-            Err(error) => Value::from(CtlError::from(error).to_string()),
-        };
-        commands.insert(name, command);
+        files.insert(name.clone(), told(guest.get_definition().await));
+        commands.insert(name, told(guest.get_command().await));
     }
     say_json(&json!({
         "manager": { "version": manager.version().await?, "faults": manager.faults().await? },
@@ -32,4 +29,12 @@ pub(crate) async fn write(bus: &Connection) -> Result<(), CtlError> {
         "files": files,
         "commands": commands,
     }))
+}
+
+/// What was answered, or why it was not: what one may not know is no reason to tell nothing.
+fn told<T: Serialize>(answer: agl_virtio_client::zbus::Result<T>) -> Value {
+    match answer {
+        Ok(answer) => json!(answer),
+        Err(error) => Value::from(CtlError::from(error).to_string()),
+    }
 }

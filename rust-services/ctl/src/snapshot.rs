@@ -6,8 +6,11 @@ use agl_virtio_client::zbus::proxy::CacheProperties;
 use agl_virtio_client::zbus::zvariant::{OwnedValue, Value};
 use agl_virtio_client::zbus::{self, Connection};
 use agl_virtio_client::{MANAGER, ROOT};
+use agl_virtio_manager::foreign::sentence;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+use tokio::task::JoinSet;
 
 const GUEST: &str = "org.automotivelinux.Virtio1.Guest";
 const MANAGED: &str = "org.automotivelinux.Virtio1.ManagedDevice";
@@ -133,21 +136,40 @@ pub(crate) struct Stream {
     pub(crate) latency_usec: u64,
 }
 
+/// A service that does not answer within this time is shown without what it would tell: the others
+/// are not to wait for it, and neither is whoever looks.
+const ANSWER: Duration = Duration::from_secs(2);
+/// So much is shown of a text. In characters.
+const LONGEST: usize = 2000;
+
 /// Asks the manager and all services.
 pub(crate) async fn take(connection: &Connection) -> zbus::Result<Vec<Guest>> {
     let mut guests: BTreeMap<String, Guest> = BTreeMap::new();
     let mut devices = Vec::new();
+    let mut asked = JoinSet::new();
     for (path, interfaces) in objects(connection, MANAGER).await? {
         if let Some(properties) = interfaces.get(GUEST) {
             let guest = guest(properties);
             guests.insert(guest.name.clone(), guest);
         }
         if let Some(properties) = interfaces.get(MANAGED) {
-            let mut device = device(path, properties);
+            let device = device(path, properties);
             if device.service_state == "running" {
-                device.service = service(connection, &device).await;
+                let (connection, name) = (connection.clone(), device.bus_name.clone());
+                let index = devices.len();
+                asked.spawn(async move {
+                    let answer = tokio::time::timeout(ANSWER, service(&connection, &name));
+                    (index, answer.await.ok().flatten())
+                });
             }
             devices.push(device);
+        }
+    }
+    while let Some(answer) = asked.join_next().await {
+        if let Ok((index, told)) = answer {
+            if let Some(device) = devices.get_mut(index) {
+                device.service = told;
+            }
         }
     }
     devices.sort_by(|a, b| a.name.cmp(&b.name));
@@ -183,10 +205,10 @@ async fn objects(connection: &Connection, name: &str) -> zbus::Result<Objects> {
 }
 
 /// A service that just starts or ends tells nothing, which is no error.
-async fn service(connection: &Connection, device: &Device) -> Option<Service> {
+async fn service(connection: &Connection, name: &str) -> Option<Service> {
     let mut service = None;
     let mut streams = Vec::new();
-    for (path, interfaces) in objects(connection, &device.bus_name).await.ok()? {
+    for (path, interfaces) in objects(connection, name).await.ok()? {
         if let Some(properties) = interfaces.get(DEVICE) {
             service = Some(Service {
                 version: text(properties, "Version"),
@@ -264,13 +286,18 @@ fn queues(properties: &Properties) -> Vec<BTreeMap<String, u64>> {
         .and_then(|value| Vec::<HashMap<String, u64>>::try_from(value).ok())
         .unwrap_or_default()
         .into_iter()
-        .map(|queue| queue.into_iter().collect())
+        .map(|queue| {
+            let counters = queue.into_iter();
+            let shown = counters.map(|(name, count)| (sentence(&name, LONGEST), count));
+            shown.collect()
+        })
         .collect()
 }
 
+/// Services are as good as their guests: their words are for a terminal, and move no cursor.
 fn text(properties: &Properties, name: &str) -> String {
     match properties.get(name).map(|value| &**value) {
-        Some(Value::Str(text)) => text.to_string(),
+        Some(Value::Str(text)) => sentence(text, LONGEST),
         _ => String::new(),
     }
 }
