@@ -181,7 +181,11 @@ fn number(text: &str) -> Result<Id, &'static str> {
             );
         }
     };
-    let number = u32::from_str_radix(text, 16).map_err(|_| "these are no hexadecimal digits")?;
+    let number = u32::from_str_radix(text, 16)
+        .ok()
+        // A sign is none.
+        .filter(|_| text.bytes().all(|digit| digit.is_ascii_hexdigit()))
+        .ok_or("these are no hexadecimal digits")?;
     Id::new(number, extended).ok_or("there is no such identifier")
 }
 
@@ -244,6 +248,7 @@ mod tests {
         for text in [
             "",
             "xyz",
+            "+12",
             "800",
             "1234",
             "20000000",
