@@ -63,7 +63,8 @@ pub trait Stream {
     #[zbus(property)]
     fn set_duck(&self, level: f64) -> zbus::Result<()>;
 
-    /// `idle`, `configured`, `prepared`, `running`, `stopped` or `released`.
+    /// `idle`, `configured`, `prepared`, `running`, `stopped` or `released`; `paused` while it is
+    /// started and waits for a stream of higher priority.
     #[zbus(property)]
     fn state(&self) -> zbus::Result<String>;
 

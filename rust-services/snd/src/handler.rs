@@ -139,7 +139,6 @@ impl SoundHandler {
     /// for the next time.
     fn turn(&mut self, io: &mut Io) {
         let now = nanoseconds(io.now());
-        let mut next = self.recovering_until.unwrap_or(u64::MAX);
         let mut changed = false;
         for (index, stream) in (0..).zip(&mut self.streams) {
             let before = stream.is_playing();
@@ -148,14 +147,15 @@ impl SoundHandler {
             if stream.take_xrun() {
                 self.events.add(Notice::Xrun(index));
             }
-            next = next.min(stream.due().unwrap_or(u64::MAX));
         }
         if changed {
             // Nobody steps back for a stream that has nothing to say.
             self.regain(RAMP_MS);
         }
         self.events.send(io, &self.panel);
-        io.set_deadline((next != u64::MAX).then(|| Duration::from_nanos(next)));
+        let due = self.streams.iter().filter_map(Stream::due);
+        let next = due.chain(self.recovering_until).min();
+        io.set_deadline(next.map(Duration::from_nanos));
     }
 
     /// Looks at the queues of streams whose driver does not kick.
@@ -194,6 +194,7 @@ impl SoundHandler {
                 Direction::Input => 0,
             };
             stream.set_gain(policy::gain(&voice, highest), ramp_ms);
+            stream.pause(policy::is_paused(&voice, highest));
         }
     }
 

@@ -59,6 +59,12 @@ impl Fader {
         self.left == 0 && (self.now - 1.0).abs() <= f64::EPSILON
     }
 
+    /// Frames until the gain stands still.
+    #[must_use]
+    pub fn left(&self) -> u64 {
+        self.left
+    }
+
     /// Whether nothing is heard, and nothing will be.
     #[must_use]
     pub fn is_silent(&self) -> bool {

@@ -304,6 +304,7 @@ impl StreamPanel {
             step_back: match self.step_back.load(Ordering::Relaxed) {
                 1 => StepBack::Silence,
                 2 => StepBack::Never,
+                3 => StepBack::Pause,
                 _ => StepBack::Duck,
             },
             duck_level: self.duck_level(),

@@ -3,9 +3,10 @@
 //! Who is heard how loud: volumes, mutes, and who steps back for whom.
 //!
 //! Among the output streams of a guest that run, those of lower priority than the highest step back:
-//! by their own `DuckLevel`, or into silence. A stream that is silenced goes on by its clock, because
-//! virtio-snd has no way to tell a guest that it should wait: a guest's player would take a clock
-//! that stands for a broken card.
+//! by their own `DuckLevel`, into silence, or by a pause. A stream that is silenced goes on by its
+//! clock. One that is paused keeps its place: its clock stands, and no buffer comes back. virtio-snd
+//! has no other way to tell a guest to wait, and a player that waits inside of its kernel takes a
+//! clock that stands for a broken card; so a pause is for those who ask for it.
 
 use serde::Deserialize;
 
@@ -28,6 +29,8 @@ pub enum StepBack {
     Silence = 1,
     /// It does not step back.
     Never = 2,
+    /// It becomes silent, and goes on later where it was.
+    Pause = 3,
 }
 
 /// What the policy knows of a stream.
@@ -95,9 +98,15 @@ pub fn gain(voice: &Voice, highest: u32) -> f64 {
     }
     match voice.step_back {
         StepBack::Duck => loud * from_centibels(voice.duck_level.min(0)),
-        StepBack::Silence => 0.0,
+        StepBack::Silence | StepBack::Pause => 0.0,
         StepBack::Never => loud,
     }
+}
+
+/// Whether a stream's clock stands while the highest priority that plays is `highest`.
+#[must_use]
+pub fn is_paused(voice: &Voice, highest: u32) -> bool {
+    voice.step_back == StepBack::Pause && voice.priority < highest
 }
 
 #[cfg(test)]
@@ -120,7 +129,7 @@ mod tests {
             priority: 40,
             ..MUSIC
         };
-        let table: [(&str, Vec<Voice>, f64); 9] = [
+        let table: [(&str, Vec<Voice>, f64); 10] = [
             ("alone", vec![MUSIC], 1.0),
             ("beside its equal", vec![MUSIC, MUSIC], 1.0),
             ("under a chime", vec![MUSIC, chime], 0.1),
@@ -141,6 +150,17 @@ mod tests {
                 vec![
                     Voice {
                         step_back: StepBack::Silence,
+                        ..MUSIC
+                    },
+                    chime,
+                ],
+                0.0,
+            ),
+            (
+                "paused",
+                vec![
+                    Voice {
+                        step_back: StepBack::Pause,
                         ..MUSIC
                     },
                     chime,
@@ -181,6 +201,7 @@ mod tests {
                 (gain(&voices[0], highest) - expected).abs() < 1e-12,
                 "{what}"
             );
+            assert_eq!(is_paused(&voices[0], highest), what == "paused", "{what}");
         }
     }
 

@@ -22,8 +22,10 @@ use crate::panel::{Change, Panel};
 use crate::wire::{Direction, PcmInfo, PcmStatus, Status, feature, queue};
 
 mod end;
+mod pause;
 mod pieces;
 mod progress;
+mod stock;
 
 pub use end::End;
 pub use progress::Progress;
@@ -39,6 +41,9 @@ const SOURCE_STEP: u64 = 2_000_000;
 const SOURCE_STEPS: u32 = 500;
 /// The header of each buffer: the stream's index.
 const HEADER: usize = 4;
+/// What the panel shows as the state of a stream that is paused for another one: no number of a
+/// [`PcmState`].
+const PAUSED: u8 = 6;
 
 /// What the clock does.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +55,9 @@ enum Motion {
     /// It runs, but there is no buffer since the clock's last frame.
     Dry { clock: Clock, reported: bool },
     /// It was stopped in the middle of a piece, at this time.
-    Paused { clock: Clock, bytes: usize, at: u64 },
+    Stopped { clock: Clock, bytes: usize, at: u64 },
+    /// It stands although the stream is started: the stream is paused for one of higher priority.
+    Paused,
 }
 
 /// A stream.
@@ -68,8 +75,12 @@ pub struct Stream {
     motion: Motion,
     /// The queue is frozen: the VM is paused.
     frozen: bool,
+    /// The clock is to stand for a stream of higher priority, once nothing of this one is heard.
+    pause: bool,
     fader: Fader,
     scratch: Vec<u8>,
+    /// The stock of a source that has a clock of its own is not whole.
+    filling: bool,
     /// Steps that a source was waited for.
     waited: u32,
     /// The clock of a recovered input stream stands before the present, and is to come there: what a
@@ -107,8 +118,10 @@ impl Stream {
             moved: 0,
             motion: Motion::Still,
             frozen: false,
+            pause: false,
             fader: Fader::at(1.0),
             scratch: Vec::new(),
+            filling: false,
             waited: 0,
             behind: false,
             wait_until: 0,
@@ -154,11 +167,11 @@ impl Stream {
         !self.buffers.is_empty()
     }
 
-    /// Whether it is heard: an output that is started, and not out of buffers for so long that it is
-    /// an under-run.
+    /// Whether it is heard: an output that is started, not paused for another one, and not out of
+    /// buffers for so long that it is an under-run.
     #[must_use]
     pub fn is_playing(&self) -> bool {
-        let silent = matches!(self.motion, Motion::Dry { reported: true, .. });
+        let silent = matches!(self.motion, Motion::Dry { reported: true, .. }) || self.is_paused();
         self.direction == Direction::Output && self.state.is_running() && !silent
     }
 
@@ -188,8 +201,16 @@ impl Stream {
     /// Moves to another state, and shows it.
     pub fn set_state(&mut self, state: PcmState) {
         self.state = state;
+        self.show_state();
+    }
+
+    fn show_state(&self) {
         if let Some(panel) = self.panel.stream(self.index) {
-            panel.set_state(state.number());
+            panel.set_state(if self.is_paused() {
+                PAUSED
+            } else {
+                self.state.number()
+            });
         }
         self.panel.tell(Change::State(self.index));
     }
@@ -240,14 +261,17 @@ impl Stream {
 
     /// Lets the clock run.
     pub fn start(&mut self, params: &Params, now: u64) {
+        if !matches!(self.motion, Motion::Stopped { .. }) {
+            self.listen(params);
+        }
         self.end.start();
         self.motion = match self.motion {
-            Motion::Paused { clock, bytes, at } if !self.frozen => {
+            Motion::Stopped { clock, bytes, at } if !self.frozen => {
                 let mut clock = clock;
                 clock.shift(now.saturating_sub(at));
                 Motion::Piece { clock, bytes }
             }
-            Motion::Paused { .. } => self.motion,
+            Motion::Stopped { .. } => self.motion,
             // The first buffer begins now; before it comes nothing can be missing.
             _ => Motion::Dry {
                 clock: Clock::start(now, params.rate.hertz()),
@@ -258,7 +282,9 @@ impl Stream {
 
     /// Lets the clock stand.
     pub fn stop(&mut self, record: &Record, now: u64) {
-        self.end.stop();
+        if !self.is_paused() {
+            self.end.stop();
+        }
         self.hold(record, now);
     }
 
@@ -267,13 +293,13 @@ impl Stream {
         self.progress.clear_time(record);
         self.behind = false;
         self.motion = match self.motion {
-            Motion::Piece { clock, bytes } => Motion::Paused {
+            Motion::Piece { clock, bytes } => Motion::Stopped {
                 clock,
                 bytes,
                 at: now,
             },
-            Motion::Dry { .. } | Motion::Still => Motion::Still,
-            paused @ Motion::Paused { .. } => paused,
+            Motion::Dry { .. } | Motion::Paused | Motion::Still => Motion::Still,
+            stopped @ Motion::Stopped { .. } => stopped,
         };
     }
 
@@ -281,10 +307,14 @@ impl Stream {
     pub fn freeze(&mut self, record: &Record, now: u64) {
         if !self.frozen {
             self.frozen = true;
-            if self.state.is_running() {
+            let paused = self.is_paused();
+            if self.state.is_running() && !paused {
                 self.end.stop();
             }
             self.hold(record, now);
+            if paused {
+                self.show_state();
+            }
         }
     }
 

@@ -19,15 +19,18 @@ use crate::wire::Direction;
 
 /// The name of the interface.
 pub const STREAM_INTERFACE: &str = "org.automotivelinux.Virtio1.Sound.Stream";
-/// Words for the states, by [`PcmState::number`](crate::model::PcmState::number).
-const STATES: [&str; 6] = [
+/// Words for the states, by [`PcmState::number`](crate::model::PcmState::number); behind them, that of
+/// a stream whose clock stands for one of higher priority.
+const STATES: [&str; 7] = [
     "idle",
     "configured",
     "prepared",
     "running",
     "stopped",
     "released",
+    "paused",
 ];
+
 /// A stream's object.
 #[derive(Clone)]
 pub struct StreamObject {
@@ -270,7 +273,8 @@ impl StreamObject {
         .await
     }
 
-    /// `idle`, `configured`, `prepared`, `running`, `stopped` or `released`.
+    /// `idle`, `configured`, `prepared`, `running`, `stopped` or `released`; `paused` while it is
+    /// started and stands for a stream of higher priority.
     #[zbus(property)]
     fn state(&self) -> Result<&str, Error> {
         let number = usize::from(self.knobs()?.state());

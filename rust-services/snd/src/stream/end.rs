@@ -8,9 +8,6 @@ use crate::backend::runner::{InputRunner, OutputRunner};
 use crate::format::Params;
 use crate::panel::StreamPanel;
 
-/// What is kept of a live source after an over-run, in milliseconds.
-const KEEP_MS: u32 = 10;
-
 /// Where a stream's frames go to or come from.
 pub enum End {
     /// Nowhere.
@@ -84,12 +81,20 @@ impl End {
         }
     }
 
-    /// After a gap, a live source goes on with what is heard now.
-    pub(super) fn skip_old(&mut self, params: &Params) {
+    /// After a gap, a live source goes on with the last `keep` frames.
+    pub(super) fn skip_old(&mut self, keep: u64, params: &Params) {
         if let Self::Input(runner) = self {
             if runner.is_live() {
-                runner.skip(params.bytes(params.frames_in(KEEP_MS)), params);
+                runner.skip(params.bytes(keep), params);
             }
+        }
+    }
+
+    /// Bytes that were recorded and not taken.
+    pub(super) fn available(&self) -> usize {
+        match self {
+            Self::Input(runner) => runner.available(),
+            Self::Null | Self::Output(_) => 0,
         }
     }
 

@@ -6,7 +6,6 @@ use virtio_device::{Chain, Io, Record};
 
 use super::{GRACE, HEADER, Motion, SOURCE_STEP, SOURCE_STEPS, Stream, complete};
 use crate::backend::Pacing;
-use crate::backend::pipe::ServerState;
 use crate::clock::Clock;
 use crate::format::Params;
 use crate::model::PcmState;
@@ -38,6 +37,8 @@ impl Stream {
                 clock,
                 reported: false,
             } if self.pacing != Pacing::AtOnce => Some(clock.due().saturating_add(self.patience())),
+            // It may go on.
+            Motion::Paused if !self.pause => Some(0),
             _ => None,
         };
         let poll = self.poll_at.filter(|_| !self.frozen);
@@ -88,6 +89,7 @@ impl Stream {
                         return;
                     }
                 }
+                Motion::Dry { .. } if self.pause => self.stand(),
                 Motion::Dry { clock, reported } => {
                     let late = now.saturating_sub(clock.due());
                     if self.buffers.is_empty() {
@@ -109,12 +111,13 @@ impl Stream {
                         if !reported {
                             self.count_xrun(&params);
                         }
-                        self.end.skip_old(&params);
+                        self.skip_old(&params);
                         Clock::start(now, params.rate.hertz())
                     };
                     self.begin_piece(io, &params, clock, now);
                 }
-                Motion::Still | Motion::Paused { .. } => return,
+                Motion::Paused if !self.pause => self.go_on(&params, now),
+                Motion::Still | Motion::Stopped { .. } | Motion::Paused => return,
             }
         }
     }
@@ -141,6 +144,9 @@ impl Stream {
 
     /// Begins the next piece of the oldest buffer, or finds that there is none.
     fn begin_piece(&mut self, io: &mut Io, params: &Params, clock: Clock, now: u64) {
+        if self.has_faded(params) {
+            return self.stand();
+        }
         let mut clock = clock;
         let Some(chain) = self.buffers.front() else {
             self.motion = Motion::Dry {
@@ -153,7 +159,11 @@ impl Stream {
             self.moved = self.progress.resume(io.record(), chain);
         }
         let left = self.payload(chain).saturating_sub(self.moved);
-        let bytes = left.min(self.scratch.len());
+        let mut bytes = left.min(self.scratch.len());
+        if self.pause {
+            // No frame is played in silence: behind the ramp it goes on later.
+            bytes = bytes.min(params.bytes(self.fader.left()));
+        }
         if self.direction == Direction::Output && bytes > 0 {
             io.work_on(chain);
             let at = HEADER.saturating_add(self.moved);
@@ -290,8 +300,13 @@ impl Stream {
         if let Some(chain) = self.buffers.front() {
             io.work_on(chain);
         }
+        let filling = self.is_filling(bytes, params);
         let piece = self.scratch.get_mut(..bytes).unwrap_or_default();
-        let pulled = self.end.pull(piece, params);
+        let pulled = if filling {
+            0
+        } else {
+            self.end.pull(piece, params)
+        };
         params.fill_silence(piece.get_mut(pulled..).unwrap_or_default());
         self.fader.apply(piece, params);
         let written = self
@@ -307,27 +322,5 @@ impl Stream {
             return Recorded::Refused;
         }
         Recorded::Whole
-    }
-
-    /// Keeps the clock in step with a back end that has one of its own.
-    fn steer(&self, clock: &mut Clock, params: &Params, now: u64) {
-        let Pacing::Device { target_ms } = self.pacing else {
-            return;
-        };
-        if self.end.server() != ServerState::Live {
-            return;
-        }
-        let target = params
-            .frames_in(target_ms)
-            .saturating_add(self.end.reserve());
-        let target = i64::try_from(target).unwrap_or(i64::MAX);
-        let stock = i64::try_from(self.end.delay(now, params)).unwrap_or(i64::MAX);
-        let excess = stock.saturating_sub(target);
-        clock.steer(match self.direction {
-            // Too much is played from: hand over more slowly.
-            Direction::Output => excess,
-            // Too much is recorded: take it faster.
-            Direction::Input => excess.saturating_neg(),
-        });
     }
 }

@@ -46,3 +46,54 @@ fn states_under_runs_and_the_device_are_told_as_they_come() {
     drop(driver);
     host.told("", "State", |state| *state == Value::from("waiting"));
 }
+
+/// Half a minute of each stream: however slow the machine is, nothing runs dry.
+const PERIODS: usize = 120;
+const SLOW: Params = Params {
+    period_bytes: 48_000,
+    buffer_bytes: 48_000 * PERIODS as u32,
+    ..Params::CD_LIKE
+};
+
+#[test]
+fn a_stream_that_waits_for_another_one_is_told_to_be_paused_and_then_running_again() {
+    let card = Card::configured(
+        r#"
+        [devices.cabin]
+        type = "snd"
+        [[devices.cabin.streams]]
+        name = "Music"
+        step_back = "pause"
+        backend = { type = "null" }
+        [[devices.cabin.streams]]
+        name = "Alarm"
+        device = 1
+        role = "emergency"
+        backend = { type = "null" }
+        "#,
+    );
+    let mut host = card.configured_host();
+    let mut driver = card.driver();
+    let mut begin = |stream| {
+        assert_eq!(driver.set_params(stream, &SLOW).unwrap(), status::OK);
+        assert_eq!(
+            driver.pcm(request::PCM_PREPARE, stream).unwrap(),
+            status::OK
+        );
+        for _ in 0..PERIODS {
+            driver.play(stream, &[1; 48_000]).unwrap();
+        }
+        driver.kick(TX).unwrap();
+        assert_eq!(driver.pcm(request::PCM_START, stream).unwrap(), status::OK);
+    };
+    begin(0);
+    host.told("streams/0", "State", |told| *told == Value::from("running"));
+    begin(1);
+    host.told("streams/0", "State", |told| *told == Value::from("paused"));
+    // Whoever looks at the other streams of the host takes it for one that is not heard.
+    assert_eq!(host.stream(0, "State"), Value::from("paused"));
+    assert_eq!(host.stream(1, "State"), Value::from("running"));
+    assert_eq!(host.stream(0, "Xruns"), Value::from(0_u64));
+    assert_eq!(driver.pcm(request::PCM_STOP, 1).unwrap(), status::OK);
+    host.told("streams/0", "State", |told| *told == Value::from("running"));
+}

@@ -14,6 +14,7 @@
 mod capture;
 mod controls;
 mod mixing;
+mod pausing;
 mod playback;
 mod requests;
 mod support;
