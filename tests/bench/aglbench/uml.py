@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from . import debian
@@ -71,13 +72,16 @@ def kernel_program() -> Path:
     return place / "linux"
 
 
-def run(script: str, log: Path, *, memory: int = 512, limit: float = 600.0) -> tuple[int, str]:
-    """Run a shell script in a user-mode Linux; how it ended and what was said. Paths are those of this machine."""
+def run(script: str, log: Path, *, words: Sequence[str] = (), memory: int = 512, limit: float = 600.0) -> tuple[int, str]:
+    """Run a shell script in a user-mode Linux; how it ended and what was said. Paths are those of this machine.
+
+    `words` are further ones for its kernel. The limit is in seconds of this machine.
+    """
     # not in /run, which is another one inside
     with tempfile.TemporaryDirectory(prefix="agl-uml-", dir="/var/tmp") as folder:
         file = Path(folder) / "script"
         file.write_text(script)
-        return boot(["rw", f"init={BENCH}/uml/init", f"AGL_SCRIPT={file}"], log, memory=memory, limit=limit)
+        return boot(["rw", f"init={BENCH}/uml/init", f"AGL_SCRIPT={file}", *words], log, memory=memory, limit=limit)
 
 
 def boot(arguments: list[str], log: Path, *, memory: int, limit: float = 600.0) -> tuple[int, str]:

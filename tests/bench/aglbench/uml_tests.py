@@ -26,31 +26,30 @@ def build(crate: str, test: str) -> Path:
     return Path(next(entry["executable"] for entry in reversed(found) if entry.get("executable") and entry["target"]["name"] == test))
 
 
-def check(name: str, description: str, crate: str, test: str, before: str = "", timed: Sequence[str] = ()) -> int:
+def check(name: str, description: str, crate: str, test: str, before: str = "", words: Sequence[str] = ()) -> int:
     """Run the ignored tests of a file after some lines of shell; the exit status of the program `check-name`.
 
-    `timed` are parts of names of tests that a machine without time for them fails: they are left out unless asked for.
+    `words` are further ones for the kernel.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tests", type=Path, metavar="PROGRAM", help="the tests' program")
     parser.add_argument("--out", type=Path, help="folder for logs (default: a temporary one)")
-    if timed:
-        parser.add_argument("--timed", action="store_true", help="also what only a machine can judge that is never late")
+    parser.add_argument("--only", metavar="WORD", help="only tests whose name contains this")
     arguments = parser.parse_args()
-    skipped = [] if not timed or arguments.timed else timed
     try:
         out = fresh((arguments.out or Path(tempfile.mkdtemp(prefix=f"agl-{name}-"))).resolve())
         program = (arguments.tests or build(crate, test)).resolve()
-        words = [str(program), "--ignored", "--test-threads", "1", "--color", "never"]
-        words += [word for part in skipped for word in ("--skip", part)]
-        code, said = uml.run(f"{before}\nexport RUST_BACKTRACE=0\nexec {shlex.join(words)}\n", out / "uml.log")
+        tests = [str(program), "--ignored", "--show-output", "--test-threads", "1", "--color", "never"]
+        tests += [arguments.only] if arguments.only else []
+        code, said = uml.run(f"{before}\nexport RUST_BACKTRACE=0\nexec {shlex.join(tests)}\n", out / "uml.log", words=words, limit=1800)
     except FAILURES as error:
         print(f"check-{name}: {error}", file=sys.stderr)
         return 70  # EX_SOFTWARE
+    figures = False
     for line in said.splitlines():
-        if re.match(r"test .* \.\.\. |test result", line):
+        # what a test prints are its figures: they come after all verdicts
+        figures = line.startswith("---- ") or (figures and not re.match(r"\w+:$|test result", line))
+        if figures or re.match(r"test .* \.\.\. |test result", line):
             print(line)
-    for part in skipped:
-        print(f"left out without --timed: {part}")
     print(f"what it said is in {out / 'uml.log'}")
     return 1 if code else 0

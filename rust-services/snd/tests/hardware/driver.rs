@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use frontend::Deadline;
 use frontend::clients::snd::wire::{request, status};
@@ -23,6 +24,8 @@ struct Supply {
     left: usize,
     /// What the host had still to play when a buffer came back, in microseconds.
     latencies: Vec<u64>,
+    /// When each buffer came back.
+    times: Vec<Instant>,
     recorded: Vec<u8>,
 }
 
@@ -99,6 +102,7 @@ impl Driver {
             done: 0,
             left: milliseconds.map_or(usize::MAX, |length| shape.bytes(length)),
             latencies: Vec::new(),
+            times: Vec::new(),
             recorded: Vec::new(),
         });
         for _ in 0..PERIODS {
@@ -143,6 +147,7 @@ impl Driver {
         let frames = transfer.latency_bytes as usize / supply.shape.frame();
         let latency = frames as u64 * 1_000_000 / u64::from(supply.shape.hertz);
         supply.latencies.push(latency);
+        supply.times.push(Instant::now());
         supply.recorded.extend(transfer.data);
         supply.done += supply.shape.params().period_bytes as usize;
         if supply.running {
@@ -181,6 +186,11 @@ impl Driver {
         let supply = self.supply(stream);
         let frames = supply.done / supply.shape.frame();
         frames as u64 * 1000 / u64::from(supply.shape.hertz)
+    }
+
+    /// When each of a stream's buffers came back.
+    pub(crate) fn times(&mut self, stream: usize) -> &[Instant] {
+        &self.supply(stream).times
     }
 
     /// What a stream has recorded so far.

@@ -52,7 +52,7 @@ impl Shape {
 
     /// Bytes of a time.
     pub(crate) fn bytes(&self, milliseconds: u32) -> usize {
-        (self.hertz * milliseconds / 1000) as usize * self.frame()
+        (u64::from(self.hertz) * u64::from(milliseconds) / 1000) as usize * self.frame()
     }
 
     /// What the driver asks for: periods of 20 ms.
