@@ -147,6 +147,33 @@ fn another_size_holds_the_stream_until_the_program_has_looked() {
 }
 
 #[test]
+fn the_end_of_the_former_size_comes_in_a_buffer_of_that_size() {
+    let mut program = decoding();
+    program.says([
+        Told::Output(0),
+        Told::Output(0),
+        Told::Output(0),
+        Told::Size(Size::new(80, 64)),
+        Told::Output(0),
+    ]);
+    assert_eq!(program.heard().len(), 4, "three pictures and the change");
+    let former = 64 * 48 * 3 / 2;
+    assert_eq!(program.try_queue(CAPTURE, 1, 0, former, 1), 0);
+    assert_eq!(program.heard(), [Heard::Last(1)]);
+    // A program may give it back before it looks; nothing is written to it.
+    assert_eq!(program.try_queue(CAPTURE, 1, 0, former, 1), 0);
+    assert_eq!(program.heard(), []);
+    program.stream_off(CAPTURE);
+    program.request(CAPTURE, 0);
+    program.request(CAPTURE, 2);
+    let invalid = Errno::INVAL.raw_os_error();
+    assert_eq!(program.try_queue(CAPTURE, 0, 0, former, 1), invalid);
+    program.queue(CAPTURE, 0, 0, 0);
+    program.stream_on(CAPTURE);
+    assert_eq!(program.heard(), [Heard::Picture(0, 7)]);
+}
+
+#[test]
 fn a_buffer_that_is_too_small_for_the_new_size_comes_back_as_an_error() {
     let mut program = decoding();
     program.says([Told::Size(Size::new(80, 64)), Told::Output(0)]);
@@ -306,23 +333,23 @@ fn what_codecs_hold_of_all_sessions_is_bounded_and_refused_by_buffer() {
     }
     let invalid = Errno::INVAL.raw_os_error();
     assert_eq!(
-        program.try_queue(0, (32 << 20) + 1, 16 << 20, 3),
+        program.try_queue(OUTPUT, 0, (32 << 20) + 1, 16 << 20, 3),
         invalid,
         "more than any picture has"
     );
     // A codec holds four inputs, and all may hold 4 MiB.
-    assert_eq!(program.try_queue(0, (1 << 20) + 1, 2 << 20, 1), 0);
-    assert_eq!(program.try_queue(1, 768 << 10, 2 << 20, 1), 0);
+    assert_eq!(program.try_queue(OUTPUT, 0, (1 << 20) + 1, 2 << 20, 1), 0);
+    assert_eq!(program.try_queue(OUTPUT, 1, 768 << 10, 2 << 20, 1), 0);
     assert_eq!(program.heard(), [Heard::Damaged(0), Heard::Output(1, 0)]);
     program.session = 1;
-    assert_eq!(program.try_queue(0, 512 << 10, 2 << 20, 1), 0);
-    assert_eq!(program.try_queue(1, 256 << 10, 2 << 20, 1), 0);
+    assert_eq!(program.try_queue(OUTPUT, 0, 512 << 10, 2 << 20, 1), 0);
+    assert_eq!(program.try_queue(OUTPUT, 1, 256 << 10, 2 << 20, 1), 0);
     assert_eq!(program.heard(), [Heard::Damaged(0), Heard::Output(1, 0)]);
     assert_eq!(program.counted("buffers-over-budget"), 2);
     assert_eq!(program.lost(), [], "nobody is lost for it");
     // What ends gives back what it had.
     program.close(2);
-    assert_eq!(program.try_queue(0, 1 << 20, 2 << 20, 1), 0);
+    assert_eq!(program.try_queue(OUTPUT, 0, 1 << 20, 2 << 20, 1), 0);
     assert_eq!(program.heard(), [Heard::Output(0, 0)]);
     assert_eq!(
         program.codec(),
@@ -356,21 +383,21 @@ fn the_lists_of_pages_of_all_sessions_are_bounded() {
         program.request(OUTPUT, 3);
     }
     let none = Errno::NOMEM.raw_os_error();
-    assert_eq!(program.try_queue(0, 9, 4096, 90), 0);
+    assert_eq!(program.try_queue(OUTPUT, 0, 9, 4096, 90), 0);
     program.session = 1;
-    assert_eq!(program.try_queue(0, 9, 4096, 11), none);
+    assert_eq!(program.try_queue(OUTPUT, 0, 9, 4096, 11), none);
     assert_eq!(program.counted("buffers-over-budget"), 1);
-    assert_eq!(program.try_queue(0, 9, 4096, 10), 0);
+    assert_eq!(program.try_queue(OUTPUT, 0, 9, 4096, 10), 0);
     // What the device has read it does not note any more; nor what was taken back.
     program.stream_on(OUTPUT);
     assert_eq!(program.heard(), [Heard::Output(0, 0)]);
-    assert_eq!(program.try_queue(0, 9, 4096, 11), none);
+    assert_eq!(program.try_queue(OUTPUT, 0, 9, 4096, 11), none);
     program.session = 2;
     program.stream_off(OUTPUT);
     program.session = 1;
     program.stream_off(OUTPUT);
-    assert_eq!(program.try_queue(1, 9, 4096, 100), 0);
-    assert_eq!(program.try_queue(2, 9, 4096, 1), none);
+    assert_eq!(program.try_queue(OUTPUT, 1, 9, 4096, 100), 0);
+    assert_eq!(program.try_queue(OUTPUT, 2, 9, 4096, 1), none);
 }
 
 #[test]

@@ -102,6 +102,10 @@ static int virtio_media_queue_setup(struct vb2_queue *q, unsigned int *buffers,
 	err = virtio_media_sizes(queue, &count, needed);
 	if (err)
 		return err;
+	if (!virtio_media_count_buffers(q)) {
+		queue->planes = count;
+		memcpy(queue->sizes, needed, count * sizeof(*needed));
+	}
 	if (!*planes) {
 		*planes = count;
 		memcpy(sizes, needed, count * sizeof(*sizes));
@@ -122,20 +126,20 @@ static int virtio_media_queue_setup(struct vb2_queue *q, unsigned int *buffers,
 static int virtio_media_buf_prepare(struct vb2_buffer *vb)
 {
 	struct virtio_media_queue *queue = vb2_get_drv_priv(vb->vb2_queue);
-	unsigned int needed[VIDEO_MAX_PLANES], count, i;
-	int err;
+	unsigned int i;
 
 	if (V4L2_TYPE_IS_OUTPUT(vb->type))
 		return 0;
-	err = virtio_media_sizes(queue, &count, needed);
-	if (err)
-		return err;
-	if (count != vb->num_planes)
+	if (queue->planes != vb->num_planes)
 		return -EINVAL;
-	for (i = 0; i < count; i++) {
-		if (vb2_plane_size(vb, i) < needed[i])
+	/*
+	 * What was asked for then: a decoder's pictures may be larger by now,
+	 * and the last buffer before them, an empty one, has the former size.
+	 */
+	for (i = 0; i < vb->num_planes; i++) {
+		if (vb2_plane_size(vb, i) < queue->sizes[i])
 			return -EINVAL;
-		vb2_set_plane_payload(vb, i, needed[i]);
+		vb2_set_plane_payload(vb, i, queue->sizes[i]);
 	}
 	return 0;
 }

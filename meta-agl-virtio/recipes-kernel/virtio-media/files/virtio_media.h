@@ -43,6 +43,8 @@ struct virtio_media_queue {
 	struct list_head queued;	/* buffers that the device has */
 	spinlock_t queued_lock;		/* also taken by the event interrupt */
 	unsigned int device_slots;	/* buffers the device has room for */
+	unsigned int planes;		/* as they were when there were no buffers */
+	unsigned int sizes[VIDEO_MAX_PLANES];
 	bool started;			/* the device streams, or should */
 };
 

@@ -145,11 +145,15 @@ impl CodecSession {
             }
             _ => {}
         }
-        let (sizes, most) = if is_coded(self.stream.way, type_) {
+        let (mut sizes, most) = if is_coded(self.stream.way, type_) {
             (self.chosen.coded_sizes(), MOST_CODED)
         } else {
             (self.chosen.raw_sizes(), MAX_PLANE_BYTES)
         };
+        if ioctl == Ioctl::QBuf && self.stream.held {
+            // Of the former size, for the empty one that ends it: there may be no other one.
+            sizes.fill(0);
+        }
         let wants = Wants {
             sizes: &sizes,
             least: if type_.is_output() { 1 } else { LEAST_BUFFERS },

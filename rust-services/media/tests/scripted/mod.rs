@@ -262,11 +262,18 @@ impl Program {
         assert_eq!(answer.error, None);
     }
 
-    /// Queues an input of `used` bytes, in a buffer of `count` pieces of so many bytes, all of them the
-    /// same ones.
-    pub(crate) fn try_queue(&mut self, index: u32, used: u32, piece: u32, count: u32) -> i32 {
+    /// Queues a buffer of `count` pieces of so many bytes, all of them the same ones, `used` of which
+    /// mean something.
+    pub(crate) fn try_queue(
+        &mut self,
+        queue: u32,
+        index: u32,
+        used: u32,
+        piece: u32,
+        count: u32,
+    ) -> i32 {
         let mut buffer = Buffer::new_zeroed();
-        (buffer.index, buffer.type_, buffer.memory) = (index, OUTPUT, 2);
+        (buffer.index, buffer.type_, buffer.memory) = (index, queue, 2);
         buffer.length = 1;
         let mut plane = Plane::new_zeroed();
         (plane.length, plane.bytesused) = (piece * count, used);
