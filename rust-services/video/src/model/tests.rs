@@ -12,13 +12,11 @@
 )]
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
-use std::sync::Mutex;
 
-use agl_virtio_codec::{CodecError, Counters, EncoderSettings, Event as Told, Layout, Size};
+use agl_virtio_codec::scripted::Script;
+use agl_virtio_codec::{CodecError, Event as Told, Size};
 
 use super::*;
-use crate::coder::{Coder, InputNote, Job, Output, Put, PutError};
 use crate::statistics::Quota;
 use crate::wire::{Description, Done, MAX_PLANES, Params, V3, V5};
 
@@ -54,96 +52,10 @@ impl Guest for Pages {
     }
 }
 
-/// What a test has the codec say, and what it was told.
-#[derive(Default)]
-struct Script {
-    says: VecDeque<Told<u64>>,
-    heard: Vec<String>,
-}
-
-type Shares = Arc<Mutex<Script>>;
-
-#[derive(Debug)]
-struct Frame(u64);
-
-impl Output for Frame {
-    fn timestamp(&self) -> u64 {
-        self.0
-    }
-
-    fn is_key(&self) -> bool {
-        self.0 == 0
-    }
-
-    fn sizes(&self, layout: &Layout) -> Vec<usize> {
-        layout.planes().iter().map(|plane| plane.size()).collect()
-    }
-
-    fn write(&self, layout: &Layout, put: &mut Put<'_>) -> Result<u32, PutError> {
-        for (number, plane) in layout.planes().iter().enumerate() {
-            put(number, 0, &vec![7; plane.size()])?;
-        }
-        Ok(1)
-    }
-}
-
-struct Scripted(Shares);
-
-impl Coder for Scripted {
-    fn room(&self) -> bool {
-        true
-    }
-
-    fn push(&mut self, bytes: Vec<u8>, note: InputNote) {
-        let key = if note.force_key { " key" } else { "" };
-        let text = format!("push {} at {}{key}", bytes.len(), note.timestamp);
-        self.0.lock().unwrap().heard.push(text);
-    }
-
-    fn drain(&mut self) {
-        self.0.lock().unwrap().heard.push("drain".to_owned());
-    }
-
-    fn flush(&mut self) {
-        self.0.lock().unwrap().heard.push("flush".to_owned());
-    }
-
-    fn poll(&mut self) -> Option<Told<Box<dyn Output>>> {
-        Some(match self.0.lock().unwrap().says.pop_front()? {
-            Told::Size(size) => Told::Size(size),
-            Told::Output(timestamp) => Told::Output(Box::new(Frame(timestamp))),
-            Told::Drained => Told::Drained,
-            Told::Flushed => Told::Flushed,
-            Told::Failed(error) => Told::Failed(error),
-        })
-    }
-
-    fn look_after(&self) -> Option<Duration> {
-        None
-    }
-
-    fn counters(&self) -> Counters {
-        Counters::default()
-    }
-
-    fn adjust(&mut self, settings: EncoderSettings) {
-        let text = format!("adjust {}", settings.bitrate);
-        self.0.lock().unwrap().heard.push(text);
-    }
-}
-
-struct Scripts(Shares);
-
-impl Codecs for Scripts {
-    fn open(&mut self, _job: &Job) -> Result<Box<dyn Coder>, CodecError> {
-        Ok(Box::new(Scripted(Arc::clone(&self.0))))
-    }
-}
-
 struct Bench {
     model: Model<Pages>,
     guest: Pages,
-    script: Shares,
+    script: Script,
     tickets: u64,
     out: Outbox,
 }
@@ -159,7 +71,7 @@ impl Bench {
     }
 
     fn of(function: Function, dialect: Arc<dyn Dialect>) -> Self {
-        let script = Shares::default();
+        let script = Script::default();
         let formats = Formats::new([Codec::H264, Codec::Vp8].into_iter(), LIMITS, &*dialect);
         let shared = Shared {
             function,
@@ -171,7 +83,7 @@ impl Bench {
             })),
         };
         Self {
-            model: Model::new(shared, Box::new(Scripts(Arc::clone(&script)))),
+            model: Model::new(shared, Box::new(script.clone())),
             guest: Pages::default(),
             script,
             tickets: 0,
@@ -207,12 +119,12 @@ impl Bench {
 
     /// The codec says so.
     fn says(&mut self, told: impl IntoIterator<Item = Told<u64>>) {
-        self.script.lock().unwrap().says.extend(told);
+        self.script.says(told);
         self.model.turn(&self.guest, &mut self.out);
     }
 
     fn heard(&self) -> Vec<String> {
-        self.script.lock().unwrap().heard.clone()
+        self.script.heard()
     }
 
     fn attach(&mut self, queue: Queue, id: u32, bytes: u32) {
