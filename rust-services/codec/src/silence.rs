@@ -57,7 +57,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(20);
 
     fn after(since: Instant, seconds: u64) -> Instant {
-        since + Duration::from_secs(seconds)
+        since.checked_add(Duration::from_secs(seconds)).unwrap()
     }
 
     #[test]
