@@ -205,6 +205,13 @@ async fn set(
         .flat_map(|guest| &guest.devices)
         .find(|known| known.guest == guest && known.name == device)
         .ok_or_else(|| CtlError::Usage(format!("there is no device {guest}/{device}")))?;
+    if found.service_state != "running" {
+        return Err(CtlError::Refused(format!(
+            "the service of {guest}/{device} is {}: start it with its guest, or by \
+             agl-virtioctl start {guest}/{device}",
+            found.service_state
+        )));
+    }
     let path = match words.next() {
         Some(below) => format!("{}/{below}", found.path),
         None => found.path.clone(),

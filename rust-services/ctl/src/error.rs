@@ -11,6 +11,9 @@ use std::path::PathBuf;
 /// characters.
 const LONGEST: usize = 20_000;
 
+/// What the names of devices' services begin with.
+const DEVICES: &str = "org.automotivelinux.Virtio1.Device.";
+
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CtlError {
     #[error("the manager is not on the bus: is agl-virtiod started? ({0})")]
@@ -67,6 +70,9 @@ fn named(name: &str, text: String) -> CtlError {
     // It may be a service's word, or that of whoever has its name.
     let text = paragraph(&text, LONGEST);
     match name.rsplit('.').next().unwrap_or_default() {
+        "ServiceUnknown" | "NameHasNoOwner" if text.contains(DEVICES) => CtlError::Refused(
+            format!("the device's service is not on the bus, see agl-virtioctl status ({text})"),
+        ),
         "ServiceUnknown" | "NameHasNoOwner" => CtlError::NoManager(text),
         "AccessDenied" => CtlError::Denied(text),
         "NoReply" | "Disconnected" => CtlError::Bus(text),
@@ -86,5 +92,20 @@ impl ExitReason for CtlError {
             Self::Terminal(_) => Exit::Io,
             Self::ReaderLeft => Exit::Ok,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_that_is_not_on_the_bus_is_not_taken_for_the_manager() {
+        let unknown = "org.freedesktop.DBus.Error.ServiceUnknown";
+        let text = |name: &str| format!("The name {name} was not provided by any .service files");
+        let device = named(unknown, text("org.automotivelinux.Virtio1.Device.ivi.card"));
+        assert!(matches!(device, CtlError::Refused(_)), "{device}");
+        let manager = named(unknown, text("org.automotivelinux.Virtio1"));
+        assert!(matches!(manager, CtlError::NoManager(_)), "{manager}");
     }
 }

@@ -163,9 +163,9 @@ pub(crate) fn heading(name: usize) -> Line<'static> {
 pub(crate) fn rows(look: &Look, name: usize, width: usize) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
     for guest in &look.guests {
-        lines.push(guest_line(guest, name));
+        lines.push(guest_line(guest, name, width));
         for device in &guest.devices {
-            lines.push(device_line(device, look.rate(device), name));
+            lines.push(device_line(device, look.rate(device), name, width));
             let streams = device.service.iter().flat_map(|service| &service.streams);
             for stream in streams.filter(|stream| stream.state == "running") {
                 let room = Some(width.saturating_sub(6));
@@ -188,7 +188,14 @@ fn begin(label: &str, tone: Tone, kind: &str, state: &str, name: usize) -> Vec<S
     ]
 }
 
-fn guest_line(guest: &Guest, name: usize) -> Line<'static> {
+/// How much room there is beside a name, its type and its state.
+fn beside(name: usize, width: usize) -> usize {
+    [name, TYPE, STATE].into_iter().fold(width, |room, column| {
+        room.saturating_sub(column.saturating_add(1))
+    })
+}
+
+fn guest_line(guest: &Guest, name: usize, width: usize) -> Line<'static> {
     let mut spans = begin(&guest.name, Tone::Head, "guest", &guest.state, name);
     let restarts = match guest.restarts {
         0 => String::new(),
@@ -201,7 +208,9 @@ fn guest_line(guest: &Guest, name: usize) -> Line<'static> {
             spans.push(Span::raw(text));
         }
         (None, "failed" | "isolated" | "restarting") => {
-            let text = format!("{}{restarts}", guest.exit_reason);
+            // How often is told in every width; why, as far as there is room.
+            let room = beside(name, width).saturating_sub(restarts.chars().count());
+            let text = format!("{}{restarts}", cut(&guest.exit_reason, room));
             spans.push(Span::styled(text, style(Tone::of_state(&guest.state))));
         }
         (None, _) => spans.push(Span::raw(guest.vmm.clone())),
@@ -209,13 +218,14 @@ fn guest_line(guest: &Guest, name: usize) -> Line<'static> {
     Line::from(spans)
 }
 
-fn device_line(device: &Device, rate: Option<Rate>, name: usize) -> Line<'static> {
+fn device_line(device: &Device, rate: Option<Rate>, name: usize, width: usize) -> Line<'static> {
     let service = device.service.as_ref();
     let state = service.map_or(&device.service_state, |service| &service.state);
     let label = format!("  {}", device.name);
     let mut spans = begin(&label, Tone::Plain, &device.device_type, state, name);
     if service.is_none() && !device.reason.is_empty() {
-        spans.push(Span::styled(device.reason.clone(), style(Tone::Bad)));
+        let reason = cut(&device.reason, beside(name, width));
+        spans.push(Span::styled(reason, style(Tone::Bad)));
         return Line::from(spans);
     }
     let total = |of: fn(&Service) -> Option<u64>| service.and_then(of);
@@ -373,6 +383,25 @@ mod tests {
         let lines = texts(&look, 80);
         assert!(
             lines[1].contains("failed      start: the monitor ended"),
+            "{}",
+            lines[1]
+        );
+        let mut lost = guest("isolated", vec![device("card", 1)]);
+        lost.exit_reason = "start: the monitor ended with code 1: there is no such disk".to_owned();
+        lost.restarts = 3;
+        lost.devices[0].service = None;
+        lost.devices[0].reason = "has another type, function or socket in the file".to_owned();
+        let look = Look {
+            guests: vec![lost],
+            ..Look::default()
+        };
+        let lines = texts(&look, 80);
+        assert!(lines[1].ends_with("…, 3 restarts"), "{}", lines[1]);
+        assert!(lines[2].ends_with('…'), "{}", lines[2]);
+        assert!(lines.iter().all(|line| line.chars().count() <= 80));
+        let lines = texts(&look, 140);
+        assert!(
+            lines[1].ends_with("no such disk, 3 restarts"),
             "{}",
             lines[1]
         );
