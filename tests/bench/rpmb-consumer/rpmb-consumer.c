@@ -19,6 +19,10 @@ static char *key = "";
 module_param(key, charp, 0400);
 MODULE_PARM_DESC(key, "The device's key: 64 hex digits");
 
+static bool keep;
+module_param(keep, bool, 0400);
+MODULE_PARM_DESC(keep, "Keep a device whose driver has gone, as OP-TEE's driver does");
+
 static u8 key_bytes[32];
 static struct rpmb_dev *found;
 static DEFINE_MUTEX(lock);
@@ -120,7 +124,7 @@ static int add_device(struct device *dev)
 static void remove_device(struct device *dev)
 {
 	mutex_lock(&lock);
-	if (found == to_rpmb_dev(dev)) {
+	if (!keep && found == to_rpmb_dev(dev)) {
 		rpmb_dev_put(found);
 		found = NULL;
 	}
@@ -151,6 +155,7 @@ static void __exit rpmb_consumer_exit(void)
 {
 	debugfs_remove(folder);
 	rpmb_interface_unregister(&interface);
+	rpmb_dev_put(found);
 }
 module_exit(rpmb_consumer_exit);
 

@@ -21,6 +21,7 @@
 #include <linux/miscdevice.h>
 #include <linux/mmc/ioctl.h>
 #include <linux/module.h>
+#include <linux/mutex.h>
 #include <linux/overflow.h>
 #include <linux/scatterlist.h>
 #include <linux/slab.h>
@@ -100,6 +101,8 @@ struct virtio_rpmb_request {
 };
 
 static DEFINE_IDA(virtio_rpmb_numbers);
+/* Guards a device's priv: who has it from the kernel's class may come late. */
+static DEFINE_MUTEX(virtio_rpmb_gate);
 
 static void virtio_rpmb_release(struct kref *users)
 {
@@ -109,6 +112,15 @@ static void virtio_rpmb_release(struct kref *users)
 static void virtio_rpmb_put(struct virtio_rpmb *rpmb)
 {
 	kref_put(&rpmb->users, virtio_rpmb_release);
+}
+
+/* Let users of the kernel's class find the device, or (NULL) not any more. */
+static void virtio_rpmb_publish(struct virtio_device *vdev,
+				struct virtio_rpmb *rpmb)
+{
+	mutex_lock(&virtio_rpmb_gate);
+	vdev->priv = rpmb;
+	mutex_unlock(&virtio_rpmb_gate);
 }
 
 static void virtio_rpmb_request_free(struct kref *users)
@@ -303,11 +315,10 @@ virtio_rpmb_answer(struct virtio_rpmb_request *request)
 
 #ifdef VIRTIO_RPMB_HAS_CLASS
 
-static int virtio_rpmb_route_frames(struct device *dev, u8 *req,
-				    unsigned int req_len, u8 *resp,
-				    unsigned int resp_len)
+static int virtio_rpmb_route(struct virtio_rpmb *rpmb, u8 *req,
+			     unsigned int req_len, u8 *resp,
+			     unsigned int resp_len)
 {
-	struct virtio_rpmb *rpmb = dev_to_virtio(dev)->priv;
 	unsigned int out = req_len / RPMB_FRAME_SIZE, in = resp_len / RPMB_FRAME_SIZE;
 	struct virtio_rpmb_request *request;
 	const struct virtio_rpmb_frame *first;
@@ -352,6 +363,27 @@ static int virtio_rpmb_route_frames(struct device *dev, u8 *req,
 	if (!err)
 		memcpy(resp, virtio_rpmb_answer(request), resp_len);
 	virtio_rpmb_request_put(request);
+	return err;
+}
+
+/* The class does not keep its users from coming after the driver has gone. */
+static int virtio_rpmb_route_frames(struct device *dev, u8 *req,
+				    unsigned int req_len, u8 *resp,
+				    unsigned int resp_len)
+{
+	struct virtio_device *vdev = dev_to_virtio(dev);
+	struct virtio_rpmb *rpmb;
+	int err;
+
+	mutex_lock(&virtio_rpmb_gate);
+	rpmb = vdev->priv;
+	if (rpmb)
+		kref_get(&rpmb->users);
+	mutex_unlock(&virtio_rpmb_gate);
+	if (!rpmb)
+		return -ENODEV;
+	err = virtio_rpmb_route(rpmb, req, req_len, resp, resp_len);
+	virtio_rpmb_put(rpmb);
 	return err;
 }
 
@@ -630,7 +662,7 @@ static int virtio_rpmb_probe(struct virtio_device *vdev)
 	spin_lock_init(&rpmb->lock);
 	init_waitqueue_head(&rpmb->changed);
 	rpmb->vdev = vdev;
-	vdev->priv = rpmb;
+	virtio_rpmb_publish(vdev, rpmb);
 	virtio_cread(vdev, struct virtio_rpmb_config, capacity,
 		     &rpmb->config.capacity);
 	virtio_cread(vdev, struct virtio_rpmb_config, max_wr_cnt,
@@ -667,6 +699,7 @@ err_stop:
 	virtio_rpmb_end(vdev);
 	vdev->config->del_vqs(vdev);
 err_put:
+	virtio_rpmb_publish(vdev, NULL);
 	ida_free(&virtio_rpmb_numbers, rpmb->number);
 	virtio_rpmb_put(rpmb);
 	return err;
@@ -680,6 +713,7 @@ static void virtio_rpmb_remove(struct virtio_device *vdev)
 	virtio_rpmb_unregister(rpmb);
 	misc_deregister(&rpmb->misc);
 	vdev->config->del_vqs(vdev);
+	virtio_rpmb_publish(vdev, NULL);
 	/* Who still has it open needs no name any more. */
 	ida_free(&virtio_rpmb_numbers, rpmb->number);
 	virtio_rpmb_put(rpmb);
