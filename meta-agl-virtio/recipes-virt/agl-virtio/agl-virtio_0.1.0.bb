@@ -59,6 +59,9 @@ PACKAGECONFIG ??= "alsa gstreamer"
 PACKAGECONFIG[alsa] = "--features=agl-virtio-snd/alsa,,alsa-lib"
 PACKAGECONFIG[gstreamer] = "--features=agl-virtio-media/gstreamer --features=agl-virtio-snd/gstreamer,,gstreamer1.0 gstreamer1.0-plugins-base"
 
+# Tests compare with what GStreamer itself makes of a stream, whatever the services have.
+DEPENDS += "${@bb.utils.contains('PTEST_ENABLED', '1', 'gstreamer1.0 gstreamer1.0-plugins-base', '', d)}"
+
 CARGO_BUILD_FLAGS:append = " --no-default-features --features=agl-virtio-rpmb/service ${@' '.join('-p ' + p for p in d.getVar('AGL_VIRTIO_PROGRAMS').split())}"
 
 # The class would install every executable and library that the workspace makes.
