@@ -126,6 +126,12 @@ impl Control {
         network.controllers.iter().map(row).collect()
     }
 
+    /// Frames that programs of the host have not read in time, on all buses.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn programs_lost(&self) -> u64 {
+        self.shared.network().host_lost
+    }
+
     /// The gateways.
     #[zbus(property(emits_changed_signal = "false"))]
     fn gateways(&self) -> Vec<GatewayRow> {

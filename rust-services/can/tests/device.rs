@@ -140,6 +140,28 @@ fn a_stop_gives_all_pending_frames_back_unsent_before_it_is_answered() {
 }
 
 #[test]
+fn what_a_program_of_the_host_does_not_read_is_counted() {
+    let directory = tempfile::tempdir().unwrap();
+    let bus_folder = tempfile::tempdir().unwrap();
+    let message_bus = MessageBus::start(bus_folder.path(), &Policy::Open).unwrap();
+    let bus = message_bus.address();
+    let service = support::launch_on(directory.path(), &bus).start().unwrap();
+    let mut client = client(&service);
+    let _program = Program::join(directory.path());
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while support::property(&bus, "ProgramsLost").trim() == "t 0" {
+        assert!(std::time::Instant::now() < end, "nothing was lost");
+        for _ in 0..100 {
+            client.post(&frame(0, 1, &[])).unwrap();
+        }
+        client.kick().unwrap();
+        for _ in 0..100 {
+            assert_eq!(client.answered(Deadline::patient()).unwrap().1, OK);
+        }
+    }
+}
+
+#[test]
 fn bus_off_is_told_by_the_configuration_and_ends_with_the_next_start() {
     let directory = tempfile::tempdir().unwrap();
     let bus_folder = tempfile::tempdir().unwrap();

@@ -62,15 +62,24 @@ pub fn client(service: &ServiceUnderTest) -> CanClient {
 pub fn call(bus: &str, method: &str, words: &[&str]) -> String {
     // busctl wants all types before all values.
     let (types, values): (Vec<_>, Vec<_>) = words.chunks(2).map(|pair| (pair[0], pair[1])).unzip();
+    let types = types.concat();
+    ask(bus, "call", &[&[method, &types], &values[..]].concat())
+}
+
+/// A property of the service on a message bus, with its type.
+pub fn property(bus: &str, name: &str) -> String {
+    ask(bus, "get-property", &[name])
+}
+
+fn ask(bus: &str, what: &str, words: &[&str]) -> String {
     let end = std::time::Instant::now() + std::time::Duration::from_secs(40);
     loop {
         let done = Command::new("busctl")
             .arg(format!("--address={bus}"))
-            .args(["call", "org.automotivelinux.Virtio1.Device.guest.can"])
+            .args([what, "org.automotivelinux.Virtio1.Device.guest.can"])
             .arg("/org/automotivelinux/Virtio1/guests/guest/can")
-            .args(["org.automotivelinux.Virtio1.Can", method])
-            .arg(types.concat())
-            .args(&values)
+            .arg("org.automotivelinux.Virtio1.Can")
+            .args(words)
             .output()
             .unwrap();
         if done.status.success() {
@@ -78,7 +87,7 @@ pub fn call(bus: &str, method: &str, words: &[&str]) -> String {
         }
         // It may not be on the bus yet.
         let said = String::from_utf8_lossy(&done.stderr).into_owned();
-        assert!(std::time::Instant::now() < end, "{method}: {said}");
+        assert!(std::time::Instant::now() < end, "{words:?}: {said}");
         std::thread::yield_now();
     }
 }
