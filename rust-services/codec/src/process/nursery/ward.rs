@@ -142,10 +142,11 @@ mod tests {
 
     /// Lets time go by for the workers, but not for the ward, until this is so.
     fn until(ward: &mut Ward<'_>, now: Instant, so: impl Fn(&Ward<'_>) -> bool) {
+        let (control, _service) = pair().unwrap();
         let began = Instant::now();
         while !so(ward) {
             assert!(began.elapsed() < Duration::from_secs(60));
-            std::thread::yield_now();
+            ward.wait(&control).unwrap();
             ward.tend(now);
         }
     }
