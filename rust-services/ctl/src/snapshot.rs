@@ -138,12 +138,20 @@ pub(crate) struct Stream {
 
 /// A service that does not answer within this time is shown without what it would tell: the others
 /// are not to wait for it, and neither is whoever looks.
-const ANSWER: Duration = Duration::from_secs(2);
+const ANSWER: Duration = Duration::from_secs(10);
 /// So much is shown of a text. In characters.
 const LONGEST: usize = 2000;
 
 /// Asks the manager and all services.
 pub(crate) async fn take(connection: &Connection) -> zbus::Result<Vec<Guest>> {
+    take_within(connection, ANSWER).await
+}
+
+/// As [`take`], for who looks again soon: services have this time to answer.
+pub(crate) async fn take_within(
+    connection: &Connection,
+    patience: Duration,
+) -> zbus::Result<Vec<Guest>> {
     let mut guests: BTreeMap<String, Guest> = BTreeMap::new();
     let mut devices = Vec::new();
     let mut asked = JoinSet::new();
@@ -158,7 +166,7 @@ pub(crate) async fn take(connection: &Connection) -> zbus::Result<Vec<Guest>> {
                 let (connection, name) = (connection.clone(), device.bus_name.clone());
                 let index = devices.len();
                 asked.spawn(async move {
-                    let answer = tokio::time::timeout(ANSWER, service(&connection, &name));
+                    let answer = tokio::time::timeout(patience, service(&connection, &name));
                     (index, answer.await.ok().flatten())
                 });
             }

@@ -16,6 +16,9 @@ use serde_json::{Value, json};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+/// A service has so long to answer: no key is heard meanwhile.
+const ANSWER: Duration = Duration::from_secs(2);
+
 pub(crate) async fn run(bus: &Connection, interval: f64, json: bool) -> Result<(), CtlError> {
     if !(0.1..=3600.0).contains(&interval) {
         let text = "write an interval from 0.1 to 3600 seconds".to_owned();
@@ -71,7 +74,7 @@ async fn watch(
     let mut first = 0;
     loop {
         let now = Instant::now();
-        let look = match snapshot::take(bus).await {
+        let look = match snapshot::take_within(bus, ANSWER).await {
             Ok(guests) => Look::new(guests, &mut before, now),
             Err(error) => Look {
                 fault: Some(CtlError::from(error).to_string()),
