@@ -7,6 +7,12 @@
 //! millisecond apart, alone and beside the neighbour. Prints for each, in microseconds: the median of
 //! the answers, the 99th percentile, the longest.
 
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    reason = "a measuring tool: it trusts its own numbers"
+)]
+
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
