@@ -71,7 +71,8 @@ impl Place {
         }
     }
 
-    /// The name that it shares with its like: [`DEVICES`] for a device, none for the manager.
+    /// The name that it shares with its like: `org.automotivelinux.Virtio1.Device` for a device, none
+    /// for the manager.
     #[must_use]
     pub const fn shared_name(&self) -> Option<&'static str> {
         match &self.0 {
