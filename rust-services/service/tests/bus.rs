@@ -424,3 +424,27 @@ fn every_device_waits_for_the_name_that_policies_speak_of() {
         assert_eq!(waiting, devices);
     });
 }
+
+#[test]
+fn a_refused_write_is_refused_under_the_name_of_what_is_wrong() {
+    let scene = scene();
+    let refused = |property: &'static str, value: u32| {
+        scene.runtime.block_on(async {
+            let connection = scene.bus.connect().await;
+            let properties = PropertiesProxy::new(&connection, NAME, KNOB_PATH)
+                .await
+                .unwrap();
+            let interface = InterfaceName::try_from(KNOB).unwrap();
+            let written = properties
+                .set(interface, property, Value::from(value))
+                .await;
+            written.unwrap_err()
+        })
+    };
+    let out_of_range = refused("Volume", 1000);
+    let is_named = matches!(out_of_range, zbus::fdo::Error::InvalidArgs(_));
+    assert!(is_named, "{out_of_range:?}");
+    let unknown = refused("Colour", 1);
+    let is_named = matches!(unknown, zbus::fdo::Error::UnknownProperty(_));
+    assert!(is_named, "{unknown:?}");
+}

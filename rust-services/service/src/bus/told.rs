@@ -16,7 +16,7 @@ use zbus::message::{Header, Message};
 use zbus::names::{InterfaceName, MemberName};
 use zbus::object_server::{DispatchResult, Interface, SignalEmitter};
 use zbus::zvariant::{OwnedValue, Value};
-use zbus::{Connection, ObjectServer, fdo};
+use zbus::{Connection, DBusError, ObjectServer, fdo};
 
 /// An interface, and what was told of it on one connection.
 pub(super) struct Told<I> {
@@ -127,6 +127,22 @@ impl<I: Interface> Told<I> {
     }
 }
 
+/// The library answers a refused write with an error of its own name, which has the name of the one
+/// that was meant in its text. An error that looks as if it came from somebody else keeps its name.
+fn under_its_name(error: zbus::Error, header: Option<&Header<'_>>) -> zbus::Error {
+    let (zbus::Error::FDO(meant), Some(header)) = (&error, header) else {
+        return error;
+    };
+    let text = meant.description().unwrap_or_default().to_owned();
+    let message = Message::error(header, meant.name()).and_then(|answer| answer.build(&text));
+    match message {
+        Ok(message) => {
+            zbus::Error::MethodError(meant.name().to_owned().into(), Some(text), message)
+        }
+        Err(_) => error,
+    }
+}
+
 #[async_trait]
 impl<I: Interface> Interface for Told<I> {
     fn name() -> InterfaceName<'static> {
@@ -174,11 +190,13 @@ impl<I: Interface> Interface for Told<I> {
         let interface = &self.interface;
         match interface.set(name, value, server, connection, header, emitter) {
             // Not this one: it would tell of the write itself.
-            DispatchResult::Async(_) => DispatchResult::Async(Box::pin(
-                self.write(name, value, server, connection, header, emitter),
-            )),
+            DispatchResult::Async(_) => DispatchResult::Async(Box::pin(async move {
+                let written = self.write(name, value, server, connection, header, emitter);
+                written.await.map_err(|error| under_its_name(error, header))
+            })),
             DispatchResult::NotFound => DispatchResult::Async(Box::pin(async move {
-                Err(self.refusal(name, connection, emitter).await.into())
+                let refusal = self.refusal(name, connection, emitter).await;
+                Err(under_its_name(refusal.into(), header))
             })),
             DispatchResult::RequiresMut => DispatchResult::RequiresMut,
         }
