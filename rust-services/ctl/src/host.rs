@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Is this host able to run guests: each finding with what to do about it.
 
+mod ports;
+
 use crate::error::CtlError;
 use crate::table::{Tone, colours, paint, width, wrap};
 use crate::{say, say_json};
@@ -80,6 +82,7 @@ pub(crate) fn findings() -> Vec<Finding> {
         programs(),
         runtime(Path::new("/run/agl-virtio")),
         sticky(Path::new("/run/agl-virtio")),
+        ports::ports(Path::new("/run/agl-virtio")),
         bus(),
         polkit(),
         landlock(),

@@ -23,6 +23,7 @@ description = "{description}"
 program = "{program}"
 memory = "256M"
 cpus = 1
+pinning = [[{processor}]]
 hotplug_slots = 2
 machine = {{ architecture = "aarch64", processor = "cortex-a57", accelerator = "tcg", options = {{ gic-version = "2" }} }}
 serial = [{{ file = "{log}" }}, {{ connect = "{folder}/shell" }}]
@@ -159,8 +160,9 @@ def wait(what: str, look, timeout: float = 60.0):
 class ManagedGuest(Guest):
     """A guest that the manager runs: the bench has its shell and its log, the manager all the rest."""
 
-    def __init__(self, manager: Manager, name: str, log: Path, more: str = ""):
+    def __init__(self, manager: Manager, name: str, processor: int, log: Path, more: str = ""):
         super().__init__(log=log)
+        self.processor = processor
         self.manager = manager
         self.name = name
         self.file = manager.guests / f"{name}.toml"
@@ -172,6 +174,7 @@ class ManagedGuest(Guest):
             self.more = more
         self.file.write_text(DEFINITION.format(
             description="a guest of the bench", program=self.manager.qemu, log=self.log, folder=self._folder, share=self.share,
+            processor=self.processor,
             kernel=pieces().kernel / "Image", initrd=self._folder / "initrd", patience=DRIVER_PATIENCE, more=self.more,
         ))
 

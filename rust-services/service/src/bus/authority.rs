@@ -74,7 +74,11 @@ pub async fn may_do(
     if is_allowed(user, own, verdict) {
         return Ok(());
     }
-    log::info!("refused {action} to user {user} ({sender})");
+    // Anybody on the bus can ask as often as they like.
+    crate::limited!(
+        log::Level::Info,
+        "refused {action} to user {user} ({sender})"
+    );
     Err(fdo::Error::AccessDenied(format!(
         "this needs the polkit action {action}"
     )))
@@ -123,7 +127,7 @@ async fn ask_polkit(
         Err(error) if is_absent(&error) => Ok(Verdict::Absent),
         // An authority that cannot answer does not allow.
         Err(error) => {
-            log::warn!("polkit did not answer: {error}");
+            crate::limited!(log::Level::Warn, "polkit did not answer: {error}");
             Ok(Verdict::Denied)
         }
     }
