@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use agl_virtio_codec::isolation::Isolation;
 use agl_virtio_codec::process::Setup;
 use agl_virtio_codec::{Codec, Elements, Size};
 use agl_virtio_service::config::{Problems, Validate};
@@ -46,28 +47,6 @@ impl DialectChoice {
         match self {
             Self::V5 => Arc::new(V5),
             Self::V3 => Arc::new(V3),
-        }
-    }
-}
-
-/// Where the codecs run.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
-#[serde(rename_all = "lowercase")]
-pub enum Isolation {
-    /// Each stream's in a process of its own: one that crashes takes its stream.
-    #[default]
-    Process,
-    /// In threads of the service: one that crashes takes all streams of the device.
-    Thread,
-}
-
-impl Isolation {
-    /// As the configuration has it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Process => "process",
-            Self::Thread => "thread",
         }
     }
 }

@@ -2,17 +2,16 @@
 
 //! The process: its options, its sandbox, its server.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use agl_virtio_codec::process::{Nursery, Workers, registry};
-use agl_virtio_codec::{Bell, Codec, CodecError, Host, Library};
+use agl_virtio_codec::isolation::{self, Supply};
+use agl_virtio_codec::{Bell, CodecError, Host};
 use agl_virtio_service::cli::{CommonArgs, Program};
 use agl_virtio_service::sandbox::{Policy, Role};
 use agl_virtio_service::{Daemon, Exit, ExitReason, Service, ServingError};
 use virtio_device::{Options as ServerOptions, Server};
 
-use crate::coder::{Codecs, HostCodecs};
-use crate::config::{Config, DialectChoice, Isolation};
+use crate::config::{Config, DialectChoice};
 use crate::control::{self, Identity};
 use crate::device::VideoDevice;
 use crate::model::{Formats, Function, Shared};
@@ -62,9 +61,6 @@ impl ExitReason for VideoError {
 /// The daemon.
 pub struct Video;
 
-/// Born before the sandbox, wanted after it.
-static NURSERY: Mutex<Option<Nursery>> = Mutex::new(None);
-
 impl Daemon for Video {
     const TYPE: &'static str = "video";
     const PROGRAM: Program = Program {
@@ -105,35 +101,21 @@ impl Daemon for Video {
     }
 
     fn before_sandbox(config: &Config, common: &CommonArgs) -> std::io::Result<()> {
-        if let Some(folder) = registry() {
-            // Only what is there can be left open. Without it each start looks at all plugins.
-            let _ = std::fs::create_dir_all(folder);
-        }
-        if config.isolation == Isolation::Process {
-            let nursery = Nursery::start(config.setup(!common.no_sandbox, common.log))?;
-            *NURSERY.lock().unwrap_or_else(PoisonError::into_inner) = Some(nursery);
-        }
-        Ok(())
+        let setup = || config.setup(!common.no_sandbox, common.log);
+        isolation::prepare(config.isolation, setup)
     }
 
     fn sandbox(config: &Config, policy: &mut Policy) {
-        policy.backend_threads();
-        // Codecs of libav and of x264 and x265 count processors and look at what they can do.
-        policy
-            .read_only("/proc")
-            .read_only("/sys/devices/system")
-            .read_only("/usr/share");
-        if let Some(folder) = registry() {
-            policy.read_write(folder);
-        }
-        for path in &config.paths {
-            policy.read_write(path);
-        }
+        isolation::allow(policy, &config.paths);
     }
 
     fn serve(service: Service<Config>, config: Config) -> Result<(), VideoError> {
         let bell = Arc::new(Bell::default());
-        let (host_codecs, offered) = codecs(&config, &service, &bell)?;
+        let supply = supply(&config, &service, &bell)?;
+        let offered = match config.function {
+            Function::Decoder => supply.decoders,
+            Function::Encoder => supply.encoders,
+        };
         let dialect = config.dialect.dialect();
         let formats = Formats::new(offered.into_iter(), config.limits(), &*dialect);
         if formats.codecs().is_empty() {
@@ -160,7 +142,7 @@ impl Daemon for Video {
             statistics: Arc::clone(&statistics),
         };
         let beat = service.health.worker("video");
-        let device = VideoDevice::new(shared, host_codecs, bell, beat);
+        let device = VideoDevice::new(shared, supply.codecs, bell, beat);
         let seat = service.first_seat(server(&service, device)?)?;
         if let Err(error) = control::show(&service.bus, identity, &statistics) {
             log::error!("the codecs stay off the bus: {error}");
@@ -171,12 +153,12 @@ impl Daemon for Video {
     }
 }
 
-/// The codecs, and which there are of the device's function.
-fn codecs(
+/// The codecs of this host.
+fn supply(
     config: &Config,
     service: &Service<Config>,
     bell: &Arc<Bell>,
-) -> Result<(Box<dyn Codecs>, Vec<Codec>), CodecError> {
+) -> Result<Supply, CodecError> {
     let (ring, sandbox) = (Arc::clone(bell), service.sandbox.clone());
     let host = Host {
         notify: Arc::new(move || ring.ring()),
@@ -184,27 +166,7 @@ fn codecs(
         prepare: Arc::new(move || sandbox.enter(Role::Backend)),
         patience: config.patience(),
     };
-    let is_decoder = config.function == Function::Decoder;
-    let nursery = NURSERY
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .take();
-    if let Some(nursery) = nursery {
-        let workers = Workers::new(nursery, host)?;
-        let offered = if is_decoder {
-            workers.decoders().to_vec()
-        } else {
-            workers.encoders().to_vec()
-        };
-        return Ok((Box::new(workers), offered));
-    }
-    let library = Library::load(&config.wanted())?;
-    let offered = if is_decoder {
-        library.decoders().collect()
-    } else {
-        library.encoders().collect()
-    };
-    Ok((Box::new(HostCodecs { library, host }), offered))
+    Supply::open(&config.wanted(), host)
 }
 
 fn server(service: &Service<Config>, device: VideoDevice) -> Result<Arc<Server>, ServingError> {
