@@ -146,7 +146,9 @@ fn whoever_may_change_a_volume_starts_no_guest_and_whoever_starts_one_writes_no_
     );
     let (define, remove) = (format!("{MANAGER}.Define"), format!("{MANAGER}.Remove"));
     let others = tempfile::tempdir().unwrap();
-    let evil = format!("string:{}", guest(others.path(), "id >/root/here"));
+    let ran = others.path().join("ran");
+    let script = format!("id >{}", ran.display());
+    let evil = format!("string:{}", guest(others.path(), &script));
     let calls: [(&str, &str, &[&str]); 4] = [
         (ROOT, &define, &["string:evil", &evil]),
         (ROOT, &remove, &["string:ivi"]),
@@ -172,6 +174,7 @@ fn whoever_may_change_a_volume_starts_no_guest_and_whoever_starts_one_writes_no_
     }
     assert_eq!(answers[2..], ["allowed", "allowed"]);
     assert!(!scene.file("evil").exists() && scene.file("ivi").exists());
+    assert!(!ran.exists());
     kill(&scene);
 }
 
