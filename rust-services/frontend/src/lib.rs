@@ -33,6 +33,8 @@ pub mod protocol;
 pub mod ring;
 pub mod service_under_test;
 pub mod session;
+pub mod shared_memory;
+pub mod shared_objects;
 
 pub use deadline::Deadline;
 pub use error::{Error, Misbehaviour, Result};
@@ -41,3 +43,4 @@ pub use memory::{Buffer, Memory, MemoryLayout};
 pub use message_bus::MessageBus;
 pub use ring::{ChainId, Completion, Ring, Segment};
 pub use service_under_test::{Launch, ServiceUnderTest};
+pub use shared_memory::SharedMemory;

@@ -48,6 +48,7 @@ pub mod request {
     pub const GET_SHARED_OBJECT: u32 = 41;
     pub const SET_DEVICE_STATE_FD: u32 = 42;
     pub const CHECK_DEVICE_STATE: u32 = 43;
+    pub const GET_SHMEM_CONFIG: u32 = 44;
 }
 
 /// Back-end message types.
@@ -98,6 +99,7 @@ pub mod protocol_feature {
     pub const STATUS: u64 = 1 << 16;
     pub const SHARED_OBJECT: u64 = 1 << 18;
     pub const DEVICE_STATE: u64 = 1 << 19;
+    pub const SHMEM: u64 = 1 << 22;
     /// What this driver can do, and so accepts where it is offered.
     pub const SUPPORTED: u64 = MQ
         | REPLY_ACK
@@ -107,7 +109,8 @@ pub mod protocol_feature {
         | INFLIGHT_SHMFD
         | RESET_DEVICE
         | CONFIGURE_MEM_SLOTS
-        | STATUS;
+        | STATUS
+        | SHMEM;
 }
 
 /// Virtio features that belong to the transport and the ring, as masks.

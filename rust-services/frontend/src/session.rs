@@ -72,6 +72,11 @@ impl Session {
             session.open_channel()?;
         }
         session.tell(request::SET_OWNER, &[], &[])?;
+        if session.has(protocol_feature::SHARED_OBJECT) {
+            // Some features are offered to those who have this; QEMU asks a second time as well.
+            session.offered = session.ask_u64(request::GET_FEATURES)?;
+            session.features = session.offered & wishes.features;
+        }
         Ok(session)
     }
 

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! The channel on which a back end asks its VMM (`SET_BACKEND_REQ_FD`): the service's end is a
-//! socket of the relay, so that the VMM's one outlives the service.
+//! socket of the relay, so that the VMM's one outlives the service. A relay inside of a service also
+//! asks for the device itself ([`Question`]).
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Instant;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -14,17 +16,31 @@ use vhost::vhost_user::message::{BackendReq, FrontendReq};
 use crate::channel::{Channel, ChannelError, Received};
 use crate::limited;
 use crate::message::Message;
+use crate::question::{Question, Unanswered};
 
 /// Requests of services that the VMM has yet to answer, at most. No more are read beyond.
 const MAX_UNANSWERED: usize = 64;
+
+/// Who waits for an answer of the VMM.
+#[derive(Debug)]
+enum Asker {
+    /// The service of this number.
+    Service(u64),
+    /// The device, by this relay.
+    Device(Question),
+    /// Nobody any more.
+    Gone,
+}
 
 /// Both ends of the channel, each there or not.
 #[derive(Debug, Default)]
 pub(crate) struct BackChannel {
     vmm: Option<Channel>,
     service: Option<Channel>,
-    /// Which service each answer of the VMM is for, in the order of the requests.
-    unanswered: VecDeque<u64>,
+    /// Whom each answer of the VMM is for, in the order of the requests.
+    unanswered: VecDeque<Asker>,
+    /// Questions of the device that are not asked yet.
+    waiting: VecDeque<Question>,
     /// Number of the present service.
     service_number: u64,
     /// Whether the VMM answers requests (`REPLY_ACK`).
@@ -34,8 +50,8 @@ pub(crate) struct BackChannel {
 impl BackChannel {
     /// The VMM has given its end, in place of an earlier one.
     pub(crate) fn set_vmm(&mut self, socket: OwnedFd) {
+        self.forget_questions();
         self.vmm = Some(Channel::new(socket));
-        self.unanswered.clear();
     }
 
     /// Says whether the VMM answers requests; from the protocol features that it negotiated.
@@ -87,6 +103,60 @@ impl BackChannel {
         self.service.as_ref()
     }
 
+    /// Asks the VMM for the device, as soon as there is room.
+    pub(crate) fn ask(&mut self, question: Question) {
+        self.waiting.push_back(question);
+        self.ask_waiting();
+    }
+
+    fn ask_waiting(&mut self) {
+        while self.service_may_send() {
+            let Some(question) = self.waiting.pop_front() else {
+                return;
+            };
+            let Some(vmm) = &mut self.vmm else {
+                question.answer(Err(Unanswered::Gone));
+                continue;
+            };
+            let sent = vmm.send(&question.message);
+            self.unanswered.push_back(Asker::Device(question));
+            self.keep_vmm(sent);
+        }
+    }
+
+    /// When the first question is to be given up.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let asked = self.unanswered.iter().filter_map(|asker| match asker {
+            Asker::Device(question) => Some(question),
+            Asker::Service(_) | Asker::Gone => None,
+        });
+        asked.chain(&self.waiting).map(Question::until).min()
+    }
+
+    /// Gives up the questions whose time has come. Their answers may still come, for nobody.
+    pub(crate) fn give_up(&mut self, now: Instant) {
+        if self.deadline().is_none_or(|deadline| now < deadline) {
+            return;
+        }
+        for asker in &mut self.unanswered {
+            if matches!(asker, Asker::Device(question) if question.until() <= now) {
+                if let Asker::Device(question) = std::mem::replace(asker, Asker::Gone) {
+                    question.answer(Err(Unanswered::Late));
+                }
+            }
+        }
+        // What was not sent yet will not be done either.
+        while self
+            .waiting
+            .front()
+            .is_some_and(|question| question.until() <= now)
+        {
+            if let Some(question) = self.waiting.pop_front() {
+                question.answer(Err(Unanswered::Crowded));
+            }
+        }
+    }
+
     /// Whether the service may send more: the VMM reads what it gets and answers it.
     pub(crate) fn service_may_send(&self) -> bool {
         self.unanswered.len() < MAX_UNANSWERED
@@ -99,6 +169,7 @@ impl BackChannel {
         self.keep_vmm(flushed);
         let flushed = self.service.as_mut().map_or(Ok(()), Channel::flush);
         self.keep_service(flushed);
+        self.ask_waiting();
     }
 
     /// Passes the service's requests on, as long as there is room.
@@ -137,7 +208,8 @@ impl BackChannel {
             None => false,
         };
         if reached && answered_by_vmm {
-            self.unanswered.push_back(self.service_number);
+            self.unanswered
+                .push_back(Asker::Service(self.service_number));
         } else if wants_answer {
             self.answer_service(&Message::reply_u64(code, u64::from(!reached)));
         }
@@ -147,7 +219,7 @@ impl BackChannel {
     pub(crate) fn vmm_readable(&mut self) {
         while let Some(vmm) = &mut self.vmm {
             match vmm.receive() {
-                Ok(Received::Message(message)) => self.pass_to_service(&message),
+                Ok(Received::Message(message)) => self.pass_on(message),
                 Ok(Received::Nothing) => return,
                 Ok(Received::Closed) => self.drop_vmm(),
                 Err(error) => self.keep_vmm(Err(error)),
@@ -155,7 +227,7 @@ impl BackChannel {
         }
     }
 
-    fn pass_to_service(&mut self, message: &Message) {
+    fn pass_on(&mut self, message: Message) {
         if !message.is_reply() {
             limited!(
                 log::Level::Warn,
@@ -163,9 +235,14 @@ impl BackChannel {
             );
             return;
         }
-        if self.unanswered.pop_front() == Some(self.service_number) {
-            self.answer_service(message);
+        match self.unanswered.pop_front() {
+            Some(Asker::Service(number)) if number == self.service_number => {
+                self.answer_service(&message);
+            }
+            Some(Asker::Device(question)) => question.answer(Ok(message)),
+            Some(Asker::Service(_) | Asker::Gone) | None => {}
         }
+        self.ask_waiting();
     }
 
     fn answer_service(&mut self, message: &Message) {
@@ -199,7 +276,13 @@ impl BackChannel {
     /// by the end of its own.
     fn drop_vmm(&mut self) {
         self.vmm = None;
-        self.unanswered.clear();
+        self.forget_questions();
         self.service = None;
+    }
+
+    /// Nobody is left who would answer: each question is told so as it is dropped.
+    fn forget_questions(&mut self) {
+        self.unanswered.clear();
+        self.waiting.clear();
     }
 }

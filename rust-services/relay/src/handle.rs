@@ -2,12 +2,19 @@
 
 //! What other threads may ask of a running relay.
 
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
+use vhost::vhost_user::message::VhostUserProtocolFeatures;
+
+use crate::question::{Question, Unanswered};
+
+/// Questions that wait for the relay's thread, at most.
+const MAX_QUESTIONS: usize = 1024;
 
 const CONFIG_CHANGED: u8 = 1;
 const SHUT_DOWN: u8 = 2;
@@ -20,6 +27,9 @@ pub struct Handle(Arc<Wish>);
 struct Wish {
     wake: OwnedFd,
     wanted: AtomicU8,
+    questions: Mutex<VecDeque<Question>>,
+    /// The protocol features that the VMM has negotiated.
+    protocol: AtomicU64,
 }
 
 /// What was asked for since the last look.
@@ -34,6 +44,8 @@ impl Handle {
         Ok(Self(Arc::new(Wish {
             wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             wanted: AtomicU8::new(0),
+            questions: Mutex::default(),
+            protocol: AtomicU64::new(0),
         })))
     }
 
@@ -50,8 +62,43 @@ impl Handle {
         self.want(SHUT_DOWN);
     }
 
+    /// Asks the VMM on the back-end channel. Never waits: the answer comes to the question, at once
+    /// where there is nobody to ask. Questions are asked in the order in which they come here.
+    pub fn ask(&self, question: Question) {
+        match self.0.questions.lock() {
+            Ok(mut questions) if questions.len() < MAX_QUESTIONS => questions.push_back(question),
+            // Outside of the lock: the answer may ask again.
+            _ => return question.answer(Err(Unanswered::Crowded)),
+        }
+        self.wake();
+    }
+
+    /// Whether the VMM has negotiated all these protocol features.
+    #[must_use]
+    pub fn negotiated(&self, features: VhostUserProtocolFeatures) -> bool {
+        let negotiated = self.0.protocol.load(Ordering::Acquire);
+        negotiated & features.bits() == features.bits()
+    }
+
+    pub(crate) fn note_protocol(&self, features: u64) {
+        self.0.protocol.store(features, Ordering::Release);
+    }
+
+    /// The questions that have come since.
+    pub(crate) fn questions(&self) -> VecDeque<Question> {
+        let questions = self.0.questions.lock();
+        questions.map_or_else(
+            |_| VecDeque::new(),
+            |mut questions| std::mem::take(&mut *questions),
+        )
+    }
+
     fn want(&self, bit: u8) {
         self.0.wanted.fetch_or(bit, Ordering::AcqRel);
+        self.wake();
+    }
+
+    fn wake(&self) {
         // It fails only when the counter is full, and then the relay is awake.
         let _ = rustix::io::write(&self.0.wake, &1_u64.to_ne_bytes());
     }

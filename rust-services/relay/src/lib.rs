@@ -24,6 +24,7 @@ mod handle;
 mod limit;
 mod memory_table;
 pub mod message;
+mod question;
 pub mod record;
 mod relay;
 mod replay;
@@ -38,6 +39,7 @@ pub use limit::RateLimit;
 /// For [`limited!`].
 #[doc(hidden)]
 pub use log;
+pub use question::{Question, Unanswered};
 pub use record::Record;
 #[cfg(feature = "crash-points")]
 pub use relay::Sent;

@@ -6,7 +6,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use vhost::vhost_user::message::{FrontendReq, MAX_ATTACHED_FD_ENTRIES, MAX_MSG_SIZE};
+use vhost::vhost_user::message::{BackendReq, FrontendReq, MAX_ATTACHED_FD_ENTRIES, MAX_MSG_SIZE};
 
 /// Bytes of a header: request, flags, size of the payload.
 pub const HEADER_SIZE: usize = 12;
@@ -69,6 +69,12 @@ impl Message {
     #[must_use]
     pub fn request_u64(request: FrontendReq, value: u64) -> Self {
         Self::request(request, value.to_ne_bytes().to_vec())
+    }
+
+    /// A request of a back end to its VMM.
+    #[must_use]
+    pub fn to_vmm(request: BackendReq, payload: Vec<u8>) -> Self {
+        Self::with_code(request.into(), payload)
     }
 
     /// A request of any code, so also one of a back end to its VMM.

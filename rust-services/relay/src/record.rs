@@ -43,6 +43,7 @@ const VERSION_AT: usize = 8;
 const PHASE_AT: usize = 12;
 const DEVICE_AT: usize = 16;
 const RESTARTS_AT: usize = 20;
+const OBJECT_FEATURES_AT: usize = 24;
 
 /// Bytes one slot of device settings holds, at most.
 pub const SETTINGS_SIZE: usize = 24 * 1024 - 8;
@@ -217,6 +218,18 @@ impl Record {
     /// Claims the record for a device type.
     pub fn set_device(&self, id: u32) {
         self.store_u32(DEVICE_AT, id);
+    }
+
+    /// Features of the device that are of use only to a VMM with `SHARED_OBJECT`: no other one is
+    /// offered them. The first 32 bits.
+    #[must_use]
+    pub fn object_features(&self) -> u32 {
+        self.load_u32(OBJECT_FEATURES_AT)
+    }
+
+    /// Says which features these are, for who speaks with the VMM.
+    pub fn set_object_features(&self, features: u32) {
+        self.store_u32(OBJECT_FEATURES_AT, features);
     }
 
     /// How often a service has taken over from another one.

@@ -13,11 +13,13 @@ use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use vhost::vhost_user::message::VhostUserProtocolFeatures as Protocol;
 
 use crate::back_channel::BackChannel;
 use crate::channel::{Channel, ChannelError};
 use crate::handle::Handle;
 use crate::message::Message;
+use crate::question::{Question, Unanswered};
 use crate::record::{Phase, Record};
 use crate::request::{Offer, Refusal};
 use crate::service_side::Service;
@@ -157,7 +159,7 @@ pub struct Relay {
     pub(crate) live_since: Option<Instant>,
     /// Requests refused in this session.
     pub(crate) refused: u64,
-    handle: Handle,
+    pub(crate) handle: Handle,
     #[cfg(feature = "crash-points")]
     pub(crate) observer: Option<Box<dyn FnMut(Sent) + Send>>,
 }
@@ -316,7 +318,8 @@ impl Relay {
         );
 
         loop {
-            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            let next = until.into_iter().chain(self.back.deadline()).min();
+            let left = next.map(|next| next.saturating_duration_since(Instant::now()));
             let timeout = left.and_then(|left| Timespec::try_from(left).ok());
             match poll(&mut fds, timeout.as_ref()) {
                 Ok(_) => break,
@@ -349,8 +352,12 @@ impl Relay {
             if wanted.config_changed && self.tells_config_changes() {
                 self.back.config_changed();
             }
+            for question in self.handle.questions() {
+                self.consider_question(question);
+            }
         }
         self.back.flush();
+        self.back.give_up(Instant::now());
         if ready.back_service {
             self.back.service_readable();
         }
@@ -366,6 +373,15 @@ impl Relay {
         }
         end.or(ready.watched.then_some(End::Watched))
             .or(ready.late.then_some(End::Deadline))
+    }
+
+    fn consider_question(&mut self, question: Question) {
+        let negotiated = |feature: Protocol| self.settings.has_protocol_feature(feature.bits());
+        if negotiated(Protocol::REPLY_ACK) && question.feature().is_none_or(negotiated) {
+            self.back.ask(question);
+        } else {
+            question.answer(Err(Unanswered::NotNegotiated));
+        }
     }
 
     fn vmm_ready(&mut self, events: PollFlags) -> Option<End> {

@@ -381,6 +381,8 @@ impl Relay {
         };
         if done {
             self.settings.apply(request);
+            self.handle
+                .note_protocol(self.settings.protocol_features.unwrap_or(0));
             self.back.set_vmm_answers(
                 self.settings
                     .has_protocol_feature(Protocol::REPLY_ACK.bits()),

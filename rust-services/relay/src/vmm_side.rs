@@ -43,7 +43,9 @@ impl Relay {
             Err(refusal) => return self.refuse(&message, refusal),
         };
         match message.frontend_request() {
-            Some(FrontendReq::GET_FEATURES) => self.reply_u64(&message, self.offer.features),
+            Some(FrontendReq::GET_FEATURES) => {
+                self.reply_u64(&message, self.offer.features & !self.hidden_features())
+            }
             Some(FrontendReq::GET_PROTOCOL_FEATURES) => {
                 self.reply_u64(&message, self.offer.protocol_features)
             }
@@ -70,6 +72,19 @@ impl Relay {
             }
             _ => self.hand_on(message),
         }
+    }
+
+    /// What this VMM is not offered, because the device would need of it what was not negotiated. It may
+    /// not be negotiated yet; a VMM that asks again afterwards, as QEMU does, learns of the rest then.
+    fn hidden_features(&self) -> u64 {
+        if self
+            .settings
+            .has_protocol_feature(Protocol::SHARED_OBJECT.bits())
+        {
+            return 0;
+        }
+        let record = self.record.as_ref();
+        record.map_or(0, |record| record.object_features().into())
     }
 
     fn hand_on(&mut self, message: Message) -> Option<End> {

@@ -107,6 +107,18 @@ impl Policy {
         self
     }
 
+    /// Allows threads of this role to make files in memory and to map them.
+    pub fn memory_files(&mut self, role: Role) -> &mut Self {
+        let calls = [
+            libc::SYS_memfd_create,
+            libc::SYS_ftruncate,
+            libc::SYS_fstat,
+            libc::SYS_statx,
+            libc::SYS_newfstatat,
+        ];
+        self.system_calls(role, &calls)
+    }
+
     /// The service has threads of [`Role::Backend`].
     pub fn backend_threads(&mut self) -> &mut Self {
         self.has_backend = true;

@@ -3,6 +3,7 @@
 //! What a device brings: its identity, and what to do with requests.
 
 use crate::io::Io;
+use crate::vmm::{Answer, Ticket};
 
 /// One virtqueue of a device.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +41,21 @@ pub trait Device: Send + Sync + 'static {
     /// does nothing.
     fn write_config(&self, offset: u32, data: &[u8]) {
         let _ = (offset, data);
+    }
+
+    /// Bytes of each shared memory region by its id, multiples of the page size; 0 where there is
+    /// none of this id (VIRTIO 1.4, 2.10). At most 256, and the same during the life of the device.
+    /// A VMM that negotiates `SHMEM` shows them to the guest, empty; [`Io::ask`] has it map files
+    /// there. Without any, `SHMEM` is not offered.
+    fn shared_memory(&self) -> Vec<u64> {
+        Vec::new()
+    }
+
+    /// Those of [`Device::features`] that need objects of other devices
+    /// ([`Request::LookUp`](crate::Request::LookUp)): offered to a VMM that has negotiated
+    /// `SHARED_OBJECT`, which is offered where there are any. Of the first 32 bits.
+    fn features_of_shared_objects(&self) -> u32 {
+        0
     }
 
     /// The queue threads. Asked once, when the service starts.
@@ -90,6 +106,12 @@ pub trait Handler: Send {
     /// Something registered under `token` with [`Io::watch`] or [`Io::waker`] became ready.
     fn woken(&mut self, io: &mut Io, token: u32) {
         let _ = (io, token);
+    }
+
+    /// The answer to what was asked with [`Io::ask`], exactly once for each. It comes after a reset
+    /// too: what a VMM has mapped in answer to a request from before its own reset stays mapped.
+    fn answered(&mut self, io: &mut Io, ticket: Ticket, answer: Answer) {
+        let _ = (io, ticket, answer);
     }
 
     /// The instant set with [`Io::set_deadline`] has passed.

@@ -5,6 +5,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use agl_virtio_relay::record::Record;
@@ -16,6 +17,7 @@ use crate::crash::{CrashPoint, pass};
 use crate::memory::Memory;
 use crate::ring::{Popped, Ring};
 use crate::stats::{DeviceStats, QueueStats};
+use crate::vmm::{Answer, Asking, Request, Ticket, Vmm};
 use crate::waker::Waker;
 
 /// What woke a queue thread.
@@ -29,6 +31,8 @@ pub(crate) enum Token {
     Queue(u32),
     /// One of the handler's own descriptors or wakers.
     Handler(u32),
+    /// The VMM has answered.
+    Vmm,
 }
 
 impl Token {
@@ -38,6 +42,7 @@ impl Token {
             Self::Deadline => (1, 0),
             Self::Queue(queue) => (2, queue),
             Self::Handler(token) => (3, token),
+            Self::Vmm => (4, 0),
         };
         epoll::EventData::new_u64(u64::from(value) << 8 | kind)
     }
@@ -49,6 +54,7 @@ impl Token {
             0 => Self::Control,
             1 => Self::Deadline,
             2 => Self::Queue(value),
+            4 => Self::Vmm,
             _ => Self::Handler(value),
         }
     }
@@ -89,10 +95,24 @@ pub struct Io {
     /// When the wake-up came that is being worked on.
     pub(crate) turn: Duration,
     record: Arc<Record>,
+    asking: Asking,
+    pub(crate) answers: Receiver<(Ticket, Answer)>,
 }
 
 impl Io {
-    pub(crate) fn new(queues: usize, stats: DeviceStats, record: Arc<Record>) -> io::Result<Self> {
+    pub(crate) fn new(
+        queues: usize,
+        stats: DeviceStats,
+        record: Arc<Record>,
+        vmm: Vmm,
+    ) -> io::Result<Self> {
+        let (sender, answers) = channel();
+        let asking = Asking {
+            vmm,
+            answers: sender,
+            waker: Waker::new()?,
+            next: 0,
+        };
         let io = Self {
             slots: (0..queues).map(|_| Slot::Idle).collect(),
             memory: Memory::empty(),
@@ -103,8 +123,11 @@ impl Io {
             timer: Timer::new()?,
             turn: clock::now(),
             record,
+            asking,
+            answers,
         };
         io.add(&io.timer, Token::Deadline)?;
+        io.add(&io.asking.waker, Token::Vmm)?;
         Ok(io)
     }
 
@@ -253,6 +276,19 @@ impl Io {
 
     pub(crate) fn use_record(&mut self, record: Arc<Record>) {
         self.record = record;
+    }
+
+    /// Asks the VMM for something. Returns at once; the answer comes to
+    /// [`Handler::answered`](crate::Handler::answered), and says so where there is nobody to ask. What
+    /// is asked first is done first.
+    pub fn ask(&mut self, request: Request) -> Ticket {
+        self.asking.ask(request)
+    }
+
+    /// Whether there is a VMM that maps files into the device's shared memory regions.
+    #[must_use]
+    pub fn vmm_maps(&self) -> bool {
+        self.asking.vmm.maps()
     }
 
     /// `CLOCK_MONOTONIC`, since the host's start.

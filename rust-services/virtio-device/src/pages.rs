@@ -1,24 +1,48 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! Guest memory that a driver names inside a request instead of by descriptors: the pages of a
-//! buffer which the device fills or reads later.
+//! buffer which the device fills or reads later. Or memory of the device that the guest has too.
+
+use std::sync::Arc;
 
 use vm_memory::VolatileSlice;
 
 use crate::chain::{ChainError, Segment, visit_range};
 use crate::memory::Memory;
+use crate::shared::SharedMemory;
 
 /// A list of guest-physical runs that make up one buffer, addressed by offset from its beginning.
 ///
 /// Only numbers: every access looks them up in the memory it is given, so a list that outlives a
-/// memory table is refused and never touches what is not the guest's.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+/// memory table is refused and never touches what is not the guest's. A buffer in memory of the device
+/// ([`Pages::shared`]) is there as long as the list is.
+#[derive(Clone, Debug, Default)]
 pub struct Pages {
     segments: Vec<Segment>,
+    shared: Option<Arc<SharedMemory>>,
     len: usize,
 }
 
+impl PartialEq for Pages {
+    fn eq(&self, other: &Self) -> bool {
+        let shared = |pages: &Self| pages.shared.as_ref().map(Arc::as_ptr);
+        (&self.segments, shared(self), self.len) == (&other.segments, shared(other), other.len)
+    }
+}
+
+impl Eq for Pages {}
+
 impl Pages {
+    /// The buffer that is the first `len` bytes of this memory, or all of it where that is less.
+    #[must_use]
+    pub fn shared(memory: Arc<SharedMemory>, len: usize) -> Self {
+        Self {
+            segments: Vec::new(),
+            len: len.min(memory.len()),
+            shared: Some(memory),
+        }
+    }
+
     /// The buffer made of these runs (address, bytes), all of which must be in guest memory now.
     ///
     /// # Errors
@@ -66,11 +90,19 @@ impl Pages {
         memory: &Memory,
         offset: usize,
         len: usize,
-        visit: impl FnMut(VolatileSlice<'_>),
+        mut visit: impl FnMut(VolatileSlice<'_>),
     ) -> Result<(), ChainError> {
         let missing = offset.saturating_add(len).saturating_sub(self.len);
         if missing > 0 {
             return Err(ChainError::NoRoom { missing });
+        }
+        if let Some(shared) = &self.shared {
+            visit(
+                shared
+                    .slice(offset, len)
+                    .ok_or(ChainError::NoRoom { missing: len })?,
+            );
+            return Ok(());
         }
         visit_range(&self.segments, memory, offset, len, visit)
     }
@@ -152,6 +184,21 @@ mod tests {
         let pages = Pages::new(&memory(), [(0x10000, 16)]).unwrap();
         let gone = pages.write(&Memory::empty(), 0, b"late");
         assert_eq!(gone, Err(ChainError::OutOfMemory { address: 0x10000 }));
+    }
+
+    #[test]
+    fn a_buffer_of_the_device_needs_no_guest_memory() {
+        let shared = Arc::new(SharedMemory::new(8192).unwrap());
+        let pages = Pages::shared(Arc::clone(&shared), 5000);
+        let none = Memory::empty();
+        pages.write(&none, 4990, b"0123456789").unwrap();
+        let mut back = [0; 10];
+        rustix::io::pread(&*shared.file(), &mut back[..], 4990).unwrap();
+        assert_eq!(&back, b"0123456789");
+        assert_eq!(
+            pages.write(&none, 4990, b"0123456789a"),
+            Err(ChainError::NoRoom { missing: 1 })
+        );
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use agl_virtio_relay::record::{MAX_QUEUES, Record, RecordError};
 use agl_virtio_relay::{End, Handle, Relay, RelayError, limited};
@@ -19,9 +20,14 @@ use crate::device::Device;
 use crate::private;
 use crate::session::{Session, offered};
 use crate::stats::DeviceStats;
+use crate::vmm::Vmm;
 use crate::vring::{AtomicMemory, Workers, with_workers};
 use crate::waker::Waker;
 use crate::worker::{Control, Worker};
+
+/// How long a VMM may take for what a device asks of it. One that starts another machine or migrates
+/// this one takes seconds, and a program of the guest should not wait much longer for its memory.
+const VMM_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a device cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -77,15 +83,15 @@ impl Default for Options {
 pub struct Stop {
     waker: Waker,
     wanted: Arc<AtomicBool>,
-    relay: Arc<Mutex<Option<Handle>>>,
+    vmm: Vmm,
 }
 
 impl Stop {
-    fn new() -> io::Result<Self> {
+    fn new(vmm: Vmm) -> io::Result<Self> {
         Ok(Self {
             waker: Waker::new()?,
             wanted: Arc::new(AtomicBool::new(false)),
-            relay: Arc::new(Mutex::new(None)),
+            vmm,
         })
     }
 
@@ -94,7 +100,7 @@ impl Stop {
     pub fn stop(&self) {
         self.wanted.store(true, Ordering::SeqCst);
         self.waker.wake();
-        if let Some(relay) = self.relay.lock().ok().and_then(|relay| relay.clone()) {
+        if let Some(relay) = self.vmm.relay() {
             relay.shut_down();
         }
     }
@@ -105,9 +111,7 @@ impl Stop {
 
     /// Says which session is running. One that begins while a stop is wanted ends at once.
     fn watch(&self, relay: Option<Handle>) {
-        if let Ok(mut current) = self.relay.lock() {
-            current.clone_from(&relay);
-        }
+        self.vmm.set(relay.clone());
         if let Some(relay) = relay.filter(|_| self.wanted()) {
             relay.shut_down();
         }
@@ -145,6 +149,19 @@ impl Server {
     /// When the device has no queues or too many, the record is not its own, or the host refuses
     /// threads or descriptors.
     pub fn new(device: Arc<dyn Device>, options: Options) -> Result<Self, ServerError> {
+        Self::with_vmm_patience(device, options, VMM_PATIENCE)
+    }
+
+    /// As [`Server::new`], for a VMM that may take so long for what the device asks of it
+    /// ([`Io::ask`](crate::Io::ask)).
+    ///
+    /// # Errors
+    /// As [`Server::new`].
+    pub fn with_vmm_patience(
+        device: Arc<dyn Device>,
+        options: Options,
+        patience: Duration,
+    ) -> Result<Self, ServerError> {
         let queues = device.queues().len();
         if queues == 0 || queues > MAX_QUEUES {
             return Err(ServerError::Queues(queues));
@@ -157,13 +174,23 @@ impl Server {
         if claim(&record, &*device)? {
             record.count_restart();
         }
+        let vmm = Vmm::new(patience);
+        let stop = Stop::new(vmm).map_err(host("create an event descriptor"))?;
         let stats = DeviceStats::new(device.queues().iter().map(|queue| queue.name));
         let workers = device
             .threads()
             .into_iter()
             .map(|plan| {
                 let prepare = Arc::clone(&options.prepare_thread);
-                Worker::spawn(plan, queues, stats.clone(), Arc::clone(&record), prepare)
+                let vmm = stop.vmm.clone();
+                Worker::spawn(
+                    plan,
+                    queues,
+                    stats.clone(),
+                    Arc::clone(&record),
+                    vmm,
+                    prepare,
+                )
             })
             .collect::<io::Result<Vec<_>>>()
             .map_err(host("start a queue thread"))?;
@@ -176,7 +203,7 @@ impl Server {
             acked: Arc::new(AtomicU64::new(0)),
             connected: Arc::new(AtomicBool::new(false)),
             observer: Observer::default(),
-            stop: Stop::new().map_err(host("create an event descriptor"))?,
+            stop,
         })
     }
 
@@ -239,7 +266,7 @@ impl Server {
 
     /// Tells the driver that the configuration space has changed.
     pub fn config_changed(&self) {
-        if let Some(relay) = self.stop.relay.lock().ok().and_then(|relay| relay.clone()) {
+        if let Some(relay) = self.stop.vmm.relay() {
             relay.config_changed();
         }
     }
@@ -398,6 +425,8 @@ impl Server {
 
 /// Makes a record this device's own. Returns whether it was so before.
 fn claim(record: &Record, device: &dyn Device) -> Result<bool, ServerError> {
+    // For who speaks with the VMM, which is the keeper where there is one.
+    record.set_object_features(device.features_of_shared_objects());
     match record.device() {
         0 => record.set_device(device.id()),
         found if found != device.id() => {

@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 
 use agl_virtio_relay::record::MAX_QUEUE_SIZE;
-use vhost::vhost_user::message::VhostUserProtocolFeatures;
+use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserShMemConfig};
 use vhost_user_backend::VhostUserBackend;
 use virtio_bindings::bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::bindings::virtio_ring::{
@@ -67,7 +67,19 @@ impl VhostUserBackend for Session {
     }
 
     fn protocol_features(&self) -> VhostUserProtocolFeatures {
-        VhostUserProtocolFeatures::MQ
+        let shared_memory = if self.device.shared_memory().iter().all(|&size| size == 0) {
+            VhostUserProtocolFeatures::empty()
+        } else {
+            VhostUserProtocolFeatures::SHMEM
+        };
+        let objects = if self.device.features_of_shared_objects() == 0 {
+            VhostUserProtocolFeatures::empty()
+        } else {
+            VhostUserProtocolFeatures::SHARED_OBJECT
+        };
+        shared_memory
+            | objects
+            | VhostUserProtocolFeatures::MQ
             | VhostUserProtocolFeatures::CONFIG
             | VhostUserProtocolFeatures::REPLY_ACK
             | VhostUserProtocolFeatures::BACKEND_REQ
@@ -101,6 +113,16 @@ impl VhostUserBackend for Session {
         self.workers
             .ask_all(|| Control::Memory(Memory::new(Arc::clone(&table))));
         Ok(())
+    }
+
+    fn get_shmem_config(&self) -> io::Result<VhostUserShMemConfig> {
+        let sizes = self.device.shared_memory();
+        // It counts the regions that there are, and then has the sizes by id.
+        let regions = sizes.iter().filter(|&&size| size > 0).count();
+        Ok(VhostUserShMemConfig::new(
+            u32::try_from(regions).unwrap_or(u32::MAX),
+            &sizes,
+        ))
     }
 
     fn queues_per_thread(&self) -> Vec<u64> {

@@ -23,6 +23,7 @@ use crate::io::{Active, Io, Slot, Token};
 use crate::memory::Memory;
 use crate::ring::{Broken, Layout, Ring};
 use crate::stats::{DeviceStats, QueueStats};
+use crate::vmm::Vmm;
 use crate::waker::Waker;
 
 /// What the control side asks of a queue thread.
@@ -67,6 +68,7 @@ impl Worker {
         queues: usize,
         stats: DeviceStats,
         record: Arc<Record>,
+        vmm: Vmm,
         prepare: Arc<dyn Fn(&str) + Send + Sync>,
     ) -> io::Result<Self> {
         let ThreadPlan {
@@ -74,7 +76,7 @@ impl Worker {
             queues: owned,
             handler,
         } = plan;
-        let io = Io::new(queues, stats, record)?;
+        let io = Io::new(queues, stats, record, vmm)?;
         let waker = Waker::new()?;
         io.add(&waker, Token::Control)?;
         let (sender, inbox) = channel();
@@ -167,6 +169,11 @@ impl Reactor {
                         self.handler.deadline(&mut self.io);
                     }
                     Token::Handler(token) => self.handler.woken(&mut self.io, token),
+                    Token::Vmm => {
+                        while let Ok((ticket, answer)) = self.io.answers.try_recv() {
+                            self.handler.answered(&mut self.io, ticket, answer);
+                        }
+                    }
                     Token::Control => {
                         if !self.obey() {
                             return;

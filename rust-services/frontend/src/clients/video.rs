@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::guest::{Guest, GuestOptions};
 use crate::memory::Buffer;
 use crate::ring::{ChainId, Completion, RingOptions, Segment};
+use crate::shared_objects::Uuid;
 
 /// The queue of commands.
 pub const COMMANDS: u16 = 0;
@@ -155,6 +156,21 @@ impl Draft {
             for run in *plane {
                 words.extend([run.addr as u32, (run.addr >> 32) as u32, run.len, 0]);
             }
+        }
+        words
+    }
+
+    /// The same of objects.
+    fn attach_objects(self, queue: u32, id: u32, objects: &[Uuid]) -> Vec<u32> {
+        let mut words = vec![queue, id];
+        if self == Self::V3 {
+            let layout = if objects.len() == 1 { 1 } else { 2 };
+            words.extend([layout, objects.len() as u32]);
+            words.extend([0; 8]);
+            words.extend((0..8).map(|plane| u32::from(plane < objects.len())));
+        }
+        for object in objects {
+            words.extend([0, 4, 8, 12].map(|at| word(object, at)));
         }
         words
     }
@@ -402,9 +418,33 @@ impl VideoClient {
     /// # Errors
     /// As [`Self::ask`].
     pub fn create(&mut self, stream: u32, coded: u32) -> Result<u32> {
-        let mut words = vec![0, 0, coded, 0, u32::from_le_bytes(*b"test")];
+        self.create_in(stream, coded, [0, 0])
+    }
+
+    /// `STREAM_CREATE` in memory of these types: 0 the guest's pages, 1 objects.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub fn create_in(&mut self, stream: u32, coded: u32, memory: [u32; 2]) -> Result<u32> {
+        let [input, output] = memory;
+        let mut words = vec![input, output, coded, 0, u32::from_le_bytes(*b"test")];
         words.resize(4 + 16, 0);
         self.command(0x101, stream, &words)
+    }
+
+    /// `RESOURCE_ATTACH` of objects, one for each plane; not waited for, because the VMM has to find them.
+    ///
+    /// # Errors
+    /// As [`Self::post`].
+    pub fn attach_objects(
+        &mut self,
+        stream: u32,
+        queue: u32,
+        id: u32,
+        objects: &[Uuid],
+    ) -> Result<ChainId> {
+        let words = self.draft.attach_objects(queue, id, objects);
+        self.post(&request(0x104, stream, &words), ANSWER_SIZE)
     }
 
     /// `STREAM_DESTROY`.
