@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::frames::Frames;
 use crate::{
     AccessUnit, Codec, CodecError, Counters, Decoder, Encoder, EncoderSettings, Event, Host,
     Layout, Library, Picture, PixelFormat, RawPicture, Session, Size, WriteError,
@@ -53,6 +54,10 @@ pub trait Output: Send + std::fmt::Debug {
     /// # Errors
     /// As [`PutError`]; part of it may have been written.
     fn write(&self, layout: &Layout, put: &mut Put<'_>) -> Result<u32, PutError>;
+    /// In which of these frames it lies, if a decoder has drawn it there: for another process.
+    fn lies_in(&self, _frames: &Frames) -> Option<(usize, StoredPicture)> {
+        None
+    }
     /// Copies it as it is into a file, from `begin` on and at most `room` bytes: for another process.
     ///
     /// # Errors
@@ -105,6 +110,10 @@ impl Output for Picture {
             WriteError::Memory(error) => error,
             other => PutError::Codec(other.to_string()),
         })
+    }
+
+    fn lies_in(&self, frames: &Frames) -> Option<(usize, StoredPicture)> {
+        Picture::lies_in(self, frames)
     }
 
     fn store(&self, file: &File, begin: u64, room: u64) -> Result<Stored, String> {

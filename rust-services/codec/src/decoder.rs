@@ -9,6 +9,7 @@ use gstreamer as gst;
 use crate::codec::Codec;
 use crate::elements::Library;
 use crate::error::CodecError;
+use crate::frames::Frames;
 use crate::ledger::STEP;
 use crate::picture::Picture;
 use crate::session::{Counters, Event, Host, Plan, Raw, Running, SINK, SOURCE, Session};
@@ -25,6 +26,16 @@ impl Decoder {
     /// # Errors
     /// The codec is not offered, the process has no thread left, or too many sessions hang.
     pub fn open(library: &Library, codec: Codec, host: &Host) -> Result<Self, CodecError> {
+        Self::drawing(library, codec, host, None)
+    }
+
+    /// The same, which draws its pictures into these frames as long as there are some.
+    pub(crate) fn drawing(
+        library: &Library,
+        codec: Codec,
+        host: &Host,
+        frames: Option<Frames>,
+    ) -> Result<Self, CodecError> {
         let elements = library.decoder(codec)?;
         let plan = Plan {
             codec,
@@ -37,6 +48,7 @@ impl Decoder {
                 .field("format", gst::List::new(["NV12", "I420", "YV12"]))
                 .build(),
             settings: None,
+            frames,
         };
         let running = Running::start(plan, host, library.admit()?)?;
         Ok(Self { codec, running })

@@ -10,7 +10,7 @@ use gstreamer_video::{VideoFrameFlags, VideoMeta};
 use crate::codec::Codec;
 use crate::elements::Library;
 use crate::error::CodecError;
-use crate::layout::{Layout, Size};
+use crate::layout::{Layout, Plane, Size};
 use crate::ledger::{Unit, write_number};
 use crate::session::{Counters, Event, Host, Plan, Raw, Running, SINK, SOURCE, Session};
 use crate::settings::EncoderSettings;
@@ -23,16 +23,18 @@ pub struct RawPicture {
 }
 
 impl RawPicture {
-    /// A picture of this layout, of which `size` is seen. `bytes` are all its planes, one after the
-    /// other; they are not copied. Nothing where they are too few.
+    /// A picture of this layout, of which `size` is seen from its origin on. `bytes` are all its planes,
+    /// one after the other; they are not copied: the encoder reads rows from where what is seen begins.
+    /// Nothing where they are too few, or that is not all in the layout.
     #[must_use]
     pub fn new(layout: &Layout, size: Size, bytes: Vec<u8>) -> Option<Self> {
-        if bytes.len() < layout.bytes() {
+        if bytes.len() < layout.bytes() || !layout.holds(size) {
             return None;
         }
         let mut buffer = gst::Buffer::from_mut_slice(bytes);
         let planes = layout.planes();
-        let offsets: Vec<usize> = planes.iter().map(|plane| plane.offset).collect();
+        let seen = |plane: &Plane| plane.offset.saturating_add(plane.seen);
+        let offsets: Vec<usize> = planes.iter().map(seen).collect();
         let strides: Vec<i32> = planes
             .iter()
             .map(|plane| i32::try_from(plane.stride).unwrap_or(i32::MAX))
@@ -144,6 +146,12 @@ impl Encoder {
         host: &Host,
     ) -> Result<Self, CodecError> {
         let elements = library.encoder(codec)?;
+        if !layout.holds(size) {
+            return Err(CodecError::Start {
+                codec,
+                reason: format!("{size} of a picture of {} is not in it", layout.size),
+            });
+        }
         let side = |pixels: u32| i32::try_from(pixels).unwrap_or(i32::MAX);
         let rate = gst::Fraction::new(side(settings.frame_rate.max(1)), 1);
         let plan = Plan {
@@ -158,6 +166,7 @@ impl Encoder {
                 .field("framerate", rate)
                 .build(),
             output: settings.caps(codec.output_caps(), elements),
+            frames: None,
             settings: Some(settings),
         };
         let running = Running::start(plan, host, library.admit()?)?;

@@ -43,6 +43,23 @@ impl std::fmt::Display for Size {
     }
 }
 
+/// A place in a picture, in pixels from its upper left corner.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq, Deserialize, Serialize)]
+pub struct Position {
+    /// Pixels to the left of it.
+    pub left: u32,
+    /// Rows above it.
+    pub top: u32,
+}
+
+impl Position {
+    /// A place.
+    #[must_use]
+    pub const fn new(left: u32, top: u32) -> Self {
+        Self { left, top }
+    }
+}
+
 /// Sizes that a guest may ask for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
@@ -142,6 +159,8 @@ pub struct Plane {
     pub stride: usize,
     /// Its rows.
     pub rows: usize,
+    /// Where in it what is seen begins, in bytes.
+    pub seen: usize,
 }
 
 impl Plane {
@@ -149,6 +168,12 @@ impl Plane {
     #[must_use]
     pub fn size(&self) -> usize {
         self.stride.saturating_mul(self.rows)
+    }
+
+    /// Where in it a row of what is seen begins, in bytes.
+    #[must_use]
+    pub fn row(&self, number: usize) -> usize {
+        number.saturating_mul(self.stride).saturating_add(self.seen)
     }
 }
 
@@ -161,6 +186,9 @@ pub struct Layout {
     pub size: Size,
     /// Bytes from a row to the next of the first plane; for three planes, twice that of the others.
     pub stride: u32,
+    /// Where what is seen begins. Subsampled formats have whole samples there: of an odd place, the even
+    /// one before it counts.
+    pub origin: Position,
 }
 
 impl Layout {
@@ -179,7 +207,17 @@ impl Layout {
             stride: least
                 .checked_next_multiple_of(align.max(1))
                 .unwrap_or(least),
+            origin: Position::default(),
         }
+    }
+
+    /// Whether a picture of this size is all in it, from the origin on.
+    #[must_use]
+    pub fn holds(&self, seen: Size) -> bool {
+        let fits =
+            |begin: u32, len: u32, all: u32| begin.checked_add(len).is_some_and(|end| end <= all);
+        fits(self.origin.left, seen.width, self.size.width)
+            && fits(self.origin.top, seen.height, self.size.height)
     }
 
     /// Its planes, in memory's order.
@@ -187,22 +225,30 @@ impl Layout {
     pub fn planes(&self) -> Vec<Plane> {
         let (stride, rows) = (self.stride as usize, self.size.height as usize);
         let half_rows = rows.div_ceil(2);
-        let shapes: &[(usize, usize)] = match self.format {
-            PixelFormat::Nv12 => &[(stride, rows), (stride, half_rows)],
+        // Of each plane: bytes of a row, rows, and the bytes and rows before what is seen.
+        let (left, top) = (self.origin.left as usize, self.origin.top as usize);
+        let (pairs, half_top) = (left / 2, top / 2);
+        let whole = (pairs.saturating_mul(2), half_top.saturating_mul(2));
+        let luma = (stride, rows, whole);
+        let shapes: &[(usize, usize, (usize, usize))] = match self.format {
+            PixelFormat::Nv12 => &[luma, (stride, half_rows, (whole.0, half_top))],
             PixelFormat::I420 | PixelFormat::Yv12 => {
-                let half = stride / 2;
-                &[(stride, rows), (half, half_rows), (half, half_rows)]
+                let chroma = (stride / 2, half_rows, (pairs, half_top));
+                &[luma, chroma, chroma]
             }
-            PixelFormat::Argb | PixelFormat::Bgra | PixelFormat::Rgba => &[(stride, rows)],
+            PixelFormat::Argb | PixelFormat::Bgra | PixelFormat::Rgba => {
+                &[(stride, rows, (left.saturating_mul(4), top))]
+            }
         };
         let mut offset = 0_usize;
         shapes
             .iter()
-            .map(|(stride, rows)| {
+            .map(|(stride, rows, (before, above))| {
                 let plane = Plane {
                     offset,
                     stride: *stride,
                     rows: *rows,
+                    seen: above.saturating_mul(*stride).saturating_add(*before),
                 };
                 offset = offset.saturating_add(plane.size());
                 plane
@@ -234,6 +280,36 @@ mod tests {
         assert_eq!(layout.stride, 192);
         assert_eq!(layout.planes()[2].offset, 192 * 144 + 96 * 72);
         assert_eq!(layout.bytes(), 192 * 144 * 3 / 2);
+    }
+
+    #[test]
+    fn what_is_seen_begins_at_a_whole_sample_of_each_plane() {
+        let at = |format, left, top| {
+            let mut layout = Layout::packed(format, Size::new(64, 48), 16);
+            layout.origin = Position::new(left, top);
+            let planes = layout.planes();
+            planes.iter().map(|plane| plane.seen).collect::<Vec<_>>()
+        };
+        assert_eq!(at(PixelFormat::Nv12, 0, 0), [0, 0]);
+        assert_eq!(at(PixelFormat::Nv12, 6, 4), [64 * 4 + 6, 64 * 2 + 6]);
+        assert_eq!(at(PixelFormat::Nv12, 7, 5), at(PixelFormat::Nv12, 6, 4));
+        let chroma = 32 * 2 + 3;
+        assert_eq!(at(PixelFormat::I420, 6, 4), [64 * 4 + 6, chroma, chroma]);
+        assert_eq!(at(PixelFormat::Rgba, 7, 5), [256 * 5 + 28]);
+    }
+
+    #[test]
+    fn a_picture_is_held_only_where_all_of_it_lies_in_memory() {
+        let mut layout = Layout::packed(PixelFormat::Nv12, Size::new(64, 48), 16);
+        assert!(layout.holds(Size::new(64, 48)));
+        layout.origin = Position::new(4, 2);
+        assert!(layout.holds(Size::new(60, 46)));
+        assert!(!layout.holds(Size::new(61, 46)));
+        assert!(!layout.holds(Size::new(60, 47)));
+        layout.origin = Position::new(u32::MAX, u32::MAX);
+        assert!(!layout.holds(Size::new(2, 2)));
+        // Nothing is calculated beyond what numbers can say.
+        assert_eq!(layout.planes().len(), 2);
     }
 
     #[test]

@@ -24,7 +24,8 @@
 //!
 //! No virtio in here: how guest memory is reached is the business of who calls [`Picture::write`],
 //! which hands over runs of bytes to be copied once, and of who fills the bytes of a [`RawPicture`].
-#![forbid(unsafe_code)]
+// One call that maps a file, in `frames`.
+#![deny(unsafe_code)]
 
 mod bell;
 mod codec;
@@ -33,10 +34,12 @@ mod decoder;
 mod elements;
 mod encoder;
 mod error;
+mod frames;
 pub mod isolation;
 mod layout;
 mod ledger;
 mod picture;
+mod planes;
 pub mod process;
 #[cfg(feature = "scripted")]
 pub mod scripted;
@@ -50,7 +53,7 @@ pub use decoder::Decoder;
 pub use elements::{Elements, Library};
 pub use encoder::{AccessUnit, Encoder, RawPicture};
 pub use error::CodecError;
-pub use layout::{Layout, Limits, PixelFormat, Plane, Size};
+pub use layout::{Layout, Limits, PixelFormat, Plane, Position, Size};
 pub use picture::{Picture, WriteError};
 pub use session::{Counters, Event, Host, Session};
-pub use settings::{BitrateMode, EncoderSettings, H264Profile, HevcProfile, Profile};
+pub use settings::{BitrateMode, EncoderSettings, H264Profile, HevcProfile, Profile, Vp8Profile};

@@ -17,7 +17,7 @@ const UNIT: usize = 99;
 struct State {
     says: VecDeque<Event<u64>>,
     look_after: Option<Duration>,
-    opened: usize,
+    jobs: Vec<Job>,
     heard: Vec<String>,
 }
 
@@ -44,7 +44,13 @@ impl Script {
     /// How many there were.
     #[must_use]
     pub fn opened(&self) -> usize {
-        self.state().opened
+        self.state().jobs.len()
+    }
+
+    /// What they were wanted for.
+    #[must_use]
+    pub fn jobs(&self) -> Vec<Job> {
+        self.state().jobs.clone()
     }
 
     /// What they were told, in words such as `push 100 at 7 key`.
@@ -60,8 +66,7 @@ impl Script {
 
 impl Codecs for Script {
     fn open(&mut self, job: &Job) -> Result<Box<dyn Coder>, CodecError> {
-        let mut state = self.state();
-        state.opened = state.opened.saturating_add(1);
+        self.state().jobs.push(*job);
         Ok(Box::new(Scripted {
             script: self.clone(),
             encodes: matches!(job, Job::Encode(..)),
@@ -121,7 +126,7 @@ impl Coder for Scripted {
     }
 }
 
-/// A picture all of whose bytes are 7, or an access unit of such ones.
+/// A picture all of whose bytes are 7 from where what is seen begins, or an access unit of such ones.
 #[derive(Debug)]
 struct Frame {
     timestamp: u64,
@@ -145,8 +150,13 @@ impl Output for Frame {
     }
 
     fn write(&self, layout: &Layout, put: &mut Put<'_>) -> Result<u32, PutError> {
-        for (number, bytes) in self.sizes(layout).into_iter().enumerate() {
-            put(number, 0, &vec![7; bytes])?;
+        if self.is_coded {
+            put(0, 0, &[7; UNIT])?;
+            return Ok(1);
+        }
+        for (number, plane) in layout.planes().iter().enumerate() {
+            let bytes = plane.size().saturating_sub(plane.seen);
+            put(number, plane.seen, &vec![7; bytes])?;
         }
         Ok(1)
     }

@@ -19,7 +19,7 @@ mod bench;
 use std::time::Duration;
 
 use agl_virtio_codec::{
-    Codec, CodecError, Elements, Event, Layout, Library, PixelFormat, Session, Size,
+    Codec, CodecError, Elements, Event, Layout, Library, PixelFormat, Position, Session, Size,
 };
 use bench::{Clip, Player, encode, library, plain, splits};
 
@@ -157,17 +157,19 @@ fn after_a_drain_and_after_a_flush_the_session_goes_on() {
 }
 
 #[test]
-fn pictures_are_written_in_every_format() {
+fn pictures_are_written_in_every_format_wherever_they_are_wanted() {
     let clip = encode(VP8, Size::new(175, 143), 2);
     for format in PixelFormat::ALL {
         let expected = bench::plain_as(Codec::Vp8, &clip, format);
-        let mut player = Player::new(Codec::Vp8);
-        player.format = format;
-        clip.units
-            .iter()
-            .for_each(|unit| player.push(unit.clone(), 0));
-        player.drain();
-        assert_eq!(player.pictures, expected, "{format:?}");
+        for origin in [Position::new(0, 0), Position::new(18, 4)] {
+            let mut player = Player::new(Codec::Vp8);
+            (player.format, player.origin) = (format, origin);
+            clip.units
+                .iter()
+                .for_each(|unit| player.push(unit.clone(), 0));
+            player.drain();
+            assert_eq!(player.pictures, expected, "{format:?} {origin:?}");
+        }
     }
 }
 
@@ -241,6 +243,10 @@ fn a_layout_that_is_too_small_is_refused() {
         }
     };
     let layout = Layout::packed(PixelFormat::Nv12, Size::new(174, 144), 16);
-    let refused = picture.write(&layout, |_, _, _| Ok::<(), ()>(()));
-    assert!(refused.is_err());
+    let mut beyond = Layout::packed(PixelFormat::Nv12, Size::new(320, 240), 16);
+    beyond.origin = Position::new(146, 0);
+    for layout in [layout, beyond] {
+        let refused = picture.write(&layout, |_, _, _| Ok::<(), ()>(()));
+        assert!(refused.is_err(), "{layout:?}");
+    }
 }

@@ -141,8 +141,30 @@ impl Heard {
 
 /// A connection; its worker ends with it.
 pub(super) struct Link {
+    mouth: Mouth,
+}
+
+/// The way to a worker, for who has to tell it something perhaps after its session. Clones are the same.
+#[derive(Clone)]
+pub(super) struct Mouth {
     socket: Arc<OwnedFd>,
     shared: Arc<Shared>,
+}
+
+impl Mouth {
+    /// Tells the worker something. It never has so much untold that this would have to wait, as long
+    /// as it listens.
+    pub(super) fn tell(&self, command: &Command) {
+        if let Err(error) = self.send(command, &[]) {
+            // One that is gone has left a better reason.
+            let how = format!("takes no command: {error}");
+            self.shared.lock().ended.get_or_insert(how);
+        }
+    }
+
+    fn send(&self, command: &Command, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        send(&*self.socket, command, fds, Wait::No)
+    }
 }
 
 impl Link {
@@ -177,17 +199,18 @@ impl Link {
                 prepare();
                 while its.hear(receive(&*ear, Wait::Yes)) {}
             })?;
-        Ok(Self { socket, shared })
+        let mouth = Mouth { socket, shared };
+        Ok(Self { mouth })
     }
 
     /// Who hears that something was said. The first one stays.
     pub(super) fn attach(&self, notify: Arc<dyn Fn() + Send + Sync>) {
-        let _ = self.shared.notify.set(notify);
+        let _ = self.mouth.shared.notify.set(notify);
     }
 
     /// What was said.
     pub(super) fn heard(&self) -> MutexGuard<'_, Heard> {
-        self.shared.lock()
+        self.mouth.shared.lock()
     }
 
     /// Whether the worker is gone, or not listened to any more.
@@ -195,19 +218,23 @@ impl Link {
         self.heard().ended.is_some()
     }
 
-    /// Tells the worker something. It never has so much untold that this would have to wait, as long
-    /// as it listens.
-    pub(super) fn tell(&self, command: &Command, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-        send(&*self.socket, command, fds, Wait::No)
+    /// The way to its worker.
+    pub(super) fn mouth(&self) -> &Mouth {
+        &self.mouth
+    }
+
+    /// Gives the worker its job, with the memory for it.
+    pub(super) fn begin(&self, job: &Command, memory: &[BorrowedFd<'_>]) -> io::Result<()> {
+        self.mouth.send(job, memory)
     }
 
     /// Waits until it has loaded its codecs: what can be decoded, and encoded.
     pub(super) fn codecs(&self, patience: Duration) -> Result<[Vec<Codec>; 2], CodecError> {
         let none = |heard: &mut Heard| heard.codecs.is_none() && heard.ended.is_none();
-        let waited = self
-            .shared
+        let shared = &self.mouth.shared;
+        let waited = shared
             .changed
-            .wait_timeout_while(self.shared.lock(), patience, none);
+            .wait_timeout_while(shared.lock(), patience, none);
         let (heard, _) = waited.unwrap_or_else(PoisonError::into_inner);
         match (&heard.codecs, &heard.ended) {
             (Some(codecs), _) => codecs.clone(),
@@ -224,7 +251,7 @@ impl Link {
 impl Drop for Link {
     fn drop(&mut self) {
         // Ends the thread, and the worker.
-        let _ = shutdown(&*self.socket, Shutdown::Both);
+        let _ = shutdown(&*self.mouth.socket, Shutdown::Both);
     }
 }
 

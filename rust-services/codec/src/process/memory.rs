@@ -2,8 +2,9 @@
 
 //! Memory that a session and its worker share: a file in memory, in places of one size.
 //!
-//! Neither side maps it. Both read and write it by calls, so that neither sees a byte change while it
-//! looks at it, and a file that the other side cuts short is an error and no signal. What was never
+//! What is to be understood is read and written by calls, so that no byte changes while it is looked at.
+//! Pictures of a decoder are only carried on: both sides map their places ([`crate::frames`],
+//! [`super::picture`]). The file is sealed, so nobody can cut it short under the other. What was never
 //! written of a place takes no memory.
 
 use std::fs::File;
@@ -11,9 +12,14 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 
+use vm_memory::{FileOffset, MmapRegion};
+
+use crate::frames::Frames;
+
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
-/// Places of a session's memory, each way.
+/// Places of a session's memory, each way, that are read and written by calls. So many outputs the service
+/// has at once, at most.
 pub(super) const PLACES: usize = 3;
 
 /// The memory of one way.
@@ -22,24 +28,26 @@ pub(super) struct Places {
     file: File,
     /// Bytes of each.
     size: u64,
+    count: usize,
 }
 
 impl Places {
     /// New memory.
-    pub(super) fn new(name: &str, size: u64) -> io::Result<Self> {
+    pub(super) fn new(name: &str, size: u64, count: usize) -> io::Result<Self> {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let file = File::from(memfd_create(name, flags)?);
-        file.set_len(size.saturating_mul(PLACES as u64))?;
+        file.set_len(size.saturating_mul(count as u64))?;
         // Its length bounds what a worker can fill.
         fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
-        Ok(Self { file, size })
+        Ok(Self { file, size, count })
     }
 
     /// The other side's.
-    pub(super) fn of(file: OwnedFd, size: u64) -> Self {
+    pub(super) fn of(file: OwnedFd, size: u64, count: usize) -> Self {
         Self {
             file: file.into(),
             size,
+            count,
         }
     }
 
@@ -54,7 +62,7 @@ impl Places {
 
     /// Where a place begins; nothing where it is none.
     pub(super) fn begin(&self, place: usize) -> Option<u64> {
-        (place < PLACES).then(|| self.size.saturating_mul(place as u64))
+        (place < self.count).then(|| self.size.saturating_mul(place as u64))
     }
 
     /// Writes to the beginning of a place.
@@ -66,22 +74,29 @@ impl Places {
 
     /// Reads from the beginning of a place.
     pub(super) fn read(&self, place: usize, bytes: usize) -> io::Result<Vec<u8>> {
-        let mut read = Vec::new();
-        self.read_into(place, bytes, &mut read)?;
+        let begin = self.begin(place).filter(|_| self.holds(bytes));
+        let begin = begin.ok_or(io::ErrorKind::InvalidData)?;
+        let mut read = vec![0; bytes];
+        self.file.read_exact_at(&mut read, begin)?;
         Ok(read)
     }
 
-    /// The same into memory that is there.
-    pub(super) fn read_into(
-        &self,
-        place: usize,
-        bytes: usize,
-        into: &mut Vec<u8>,
-    ) -> io::Result<()> {
-        let begin = self.begin(place).filter(|_| self.holds(bytes));
-        let begin = begin.ok_or(io::ErrorKind::InvalidData)?;
-        into.resize(bytes, 0);
-        self.file.read_exact_at(into, begin)
+    /// What lies behind the usual places, for a decoder to draw in; nothing where there is nothing.
+    pub(super) fn frames(&self) -> io::Result<Option<Frames>> {
+        let size = usize::try_from(self.size).map_err(io::Error::other)?;
+        if self.count <= PLACES {
+            return Ok(None);
+        }
+        let file = self.file.try_clone()?;
+        Ok(Some(Frames::of(file, size, PLACES..self.count)))
+    }
+
+    /// All of it, to be looked at where it is.
+    pub(super) fn map(&self) -> io::Result<MmapRegion> {
+        let size = self.size.saturating_mul(self.count as u64);
+        let size = usize::try_from(size).map_err(io::Error::other)?;
+        let file = FileOffset::new(self.file.try_clone()?, 0);
+        MmapRegion::from_file(file, size).map_err(io::Error::other)
     }
 
     fn holds(&self, bytes: usize) -> bool {
@@ -95,7 +110,7 @@ mod tests {
 
     #[test]
     fn what_is_written_to_a_place_is_read_there_and_nowhere_else() {
-        let places = Places::new("test", 100).unwrap();
+        let places = Places::new("test", 100, PLACES).unwrap();
         places.write(1, &[7; 100]).unwrap();
         assert_eq!(places.read(1, 100).unwrap(), [7; 100]);
         assert_eq!(places.read(0, 100).unwrap(), [0; 100]);
@@ -107,8 +122,8 @@ mod tests {
 
     #[test]
     fn the_other_side_cannot_change_its_length() {
-        let places = Places::new("test", 100).unwrap();
-        let other = Places::of(places.file.try_clone().unwrap().into(), 100);
+        let places = Places::new("test", 100, PLACES).unwrap();
+        let other = Places::of(places.file.try_clone().unwrap().into(), 100, PLACES);
         assert!(other.file.set_len(0).is_err());
         assert!(other.file.set_len(1 << 30).is_err());
         other.write(2, b"abc").unwrap();

@@ -39,6 +39,8 @@ pub(super) enum Command {
         output: u64,
         /// Of an input.
         input: u64,
+        /// Places for outputs beyond the usual ones, in which a decoder may draw its pictures.
+        frames: usize,
     },
     /// The next input lies in this place.
     Input {
@@ -52,7 +54,7 @@ pub(super) enum Command {
     Flush,
     /// The next one follows [`Report::Adjusted`].
     Adjust(EncoderSettings),
-    /// The output in this place was read.
+    /// The output in this place is not needed any more.
     Free {
         place: usize,
     },

@@ -9,21 +9,20 @@
 //! ```
 //!
 //! A worker sees its stream and its pictures, and no guest memory: the service copies between that
-//! and the session's own. Its sandbox has no socket, no file but its devices, and a limit of memory.
+//! and the session's own, into which a decoder draws its pictures where its element can. Its sandbox has no socket, no file but its devices, and a limit of memory.
 
 mod allowance;
 mod link;
 mod memory;
 mod message;
 mod nursery;
+mod outputs;
+mod picture;
 mod remote;
 mod setup;
-mod shelf;
 mod worker;
 mod workers;
 
 pub use nursery::Nursery;
-pub(crate) use shelf::Piece;
-
 pub use setup::{Setup, main_of_worker, registry};
 pub use workers::Workers;

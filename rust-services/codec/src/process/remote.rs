@@ -12,10 +12,9 @@ use std::time::{Duration, Instant};
 use super::link::{LOADING, Link};
 use super::memory::{PLACES, Places};
 use super::message::{Command, Report, tame_error};
-use super::shelf::Shelf;
-use crate::coder::{Coder, InputNote, Job, Output, Stored};
-use crate::encoder::AccessUnit;
-use crate::picture::{Picture, most_stored};
+use super::outputs::Outputs;
+use super::setup::Setup;
+use crate::coder::{Coder, InputNote, Job, Output};
 use crate::silence::Verdict;
 use crate::{Codec, CodecError, Counters, EncoderSettings, Event, Size};
 
@@ -24,6 +23,11 @@ const MOST_CODED: u64 = 64 << 20;
 /// A picture in a decoder's own order may have rows and lines beyond what is seen, and what an encoder
 /// gives has headers.
 const MARGIN: u64 = 1 << 20;
+/// Each place for a picture is mapped by itself: the largest page that a host may have.
+const PAGE: u64 = 64 << 10;
+/// Pictures that a decoder has in its memory at once, at most: those that later ones refer to (16 in H.264
+/// and HEVC), those that wait to be shown, and the one that it draws.
+const MOST_FRAMES: u64 = 24;
 
 /// Reports that may come to nothing before it is given something to do again: those that were on their
 /// way when it heard of a flush are fewer.
@@ -34,8 +38,7 @@ pub(super) struct Remote {
     codec: Codec,
     link: Link,
     input: Places,
-    output: Places,
-    shelf: Shelf,
+    outputs: Outputs,
     /// Which places for inputs the worker has.
     given: [bool; PLACES],
     draining: bool,
@@ -65,33 +68,41 @@ pub(super) struct Remote {
 
 impl Remote {
     /// Gives a worker its job.
-    pub(super) fn open(link: Link, job: &Job, pixels: u64, patience: Duration) -> io::Result<Self> {
-        let (codec, input, output) = match job {
+    pub(super) fn open(link: Link, job: &Job, setup: &Setup) -> io::Result<Self> {
+        let (codec, input, output, frames) = match job {
             // Three bytes for each pixel are twice what a picture has.
             Job::Decode(codec) => {
-                let picture = pixels.saturating_mul(3).saturating_add(MARGIN);
-                (*codec, MOST_CODED, picture)
+                let picture = setup.pixels.saturating_mul(3).saturating_add(MARGIN);
+                let picture = picture.next_multiple_of(PAGE);
+                // What pictures take does not count as memory of the worker's own.
+                let frames = setup.memory.checked_div(picture.saturating_mul(2));
+                let frames = frames.map_or(0, |most| MOST_FRAMES.min(most));
+                (*codec, MOST_CODED, picture, frames)
             }
             // What cannot be coded in less is coded as it is.
             Job::Encode(codec, layout, ..) => {
                 let picture = layout.bytes() as u64;
                 let coded = picture.saturating_mul(2).saturating_add(MARGIN);
-                (*codec, picture, coded.min(MOST_CODED))
+                (*codec, picture, coded.min(MOST_CODED), 0)
             }
         };
-        let inputs = Places::new("agl-virtio-input", input)?;
-        let outputs = Places::new("agl-virtio-output", output)?;
-        let job = *job;
-        link.tell(
-            &Command::Open { job, output, input },
-            &[inputs.file().as_fd(), outputs.file().as_fd()],
-        )?;
+        let frames = usize::try_from(frames).unwrap_or(0);
+        let places = PLACES.saturating_add(frames);
+        let inputs = Places::new("agl-virtio-input", input, PLACES)?;
+        let outputs = Places::new("agl-virtio-output", output, places)?;
+        let open = Command::Open {
+            job: *job,
+            output,
+            input,
+            frames,
+        };
+        let mouth = link.mouth().clone();
+        link.begin(&open, &[inputs.file().as_fd(), outputs.file().as_fd()])?;
         Ok(Self {
             codec,
             link,
             input: inputs,
-            output: outputs,
-            shelf: Shelf::default(),
+            outputs: Outputs::new(outputs, mouth),
             given: [false; PLACES],
             draining: false,
             drain_due: false,
@@ -103,7 +114,7 @@ impl Remote {
             announced: None,
             size: None,
             failed: false,
-            patience,
+            patience: setup.patience,
             asked: Instant::now(),
             verdict: Verdict::default(),
             counters: Counters::default(),
@@ -118,11 +129,7 @@ impl Remote {
     }
 
     fn tell(&self, command: &Command) {
-        if let Err(error) = self.link.tell(command, &[]) {
-            // One that is gone has left a better reason.
-            let how = format!("takes no command: {error}");
-            self.link.heard().ended.get_or_insert(how);
-        }
+        self.link.mouth().tell(command);
     }
 
     fn is_flushing(&self) -> bool {
@@ -202,8 +209,8 @@ impl Remote {
                 counters,
             } => {
                 self.count(&counters);
-                let output = self.fetch(place, &stored, timestamp, key);
-                self.free(place);
+                let note = (timestamp, key);
+                let output = self.outputs.fetch(place, &stored, self.announced, note);
                 Some(Event::Output(output.ok_or("shows what is no picture")?))
             }
             Report::Drained { counters } => {
@@ -269,30 +276,6 @@ impl Remote {
             bytes_in: self.counters.bytes_in,
             ..*counters
         };
-    }
-
-    fn fetch(
-        &self,
-        place: usize,
-        stored: &Stored,
-        timestamp: u64,
-        key: bool,
-    ) -> Option<Box<dyn Output>> {
-        let read = |bytes| self.output.read(place, bytes).ok();
-        Some(match stored {
-            Stored::Unit { bytes } => Box::new(AccessUnit::of_bytes(read(*bytes)?, timestamp, key)),
-            Stored::Picture(stored) => {
-                // The owner has seen to that size, and so to how much is to be read.
-                let is_such = self.announced == Some(stored.size);
-                if !is_such || stored.bytes > most_stored(stored.format, stored.size) {
-                    return None;
-                }
-                let mut piece = self.shelf.take();
-                let into = &mut piece.bytes;
-                self.output.read_into(place, stored.bytes, into).ok()?;
-                Box::new(Picture::of_piece(piece, stored, timestamp, key)?)
-            }
-        })
     }
 }
 

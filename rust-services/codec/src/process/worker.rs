@@ -14,8 +14,9 @@ use super::memory::{PLACES, Places};
 use super::message::{Command, Report, Wait, receive, send, tame_error};
 use super::nursery::READY;
 use super::setup::Setup;
-use crate::coder::{Codecs, Coder, HostCodecs, InputNote, Output};
-use crate::{CodecError, EncoderSettings, Event, Host, Library};
+use crate::coder::{Codecs, Coder, HostCodecs, InputNote, Job, Output, Stored};
+use crate::frames::Frames;
+use crate::{CodecError, Decoder, EncoderSettings, Event, Host, Library};
 
 /// A worker says at least so often that it lives.
 pub(super) const BEAT: Duration = Duration::from_millis(500);
@@ -36,7 +37,12 @@ struct Worker<'a> {
     coder: Box<dyn Coder>,
     input: Places,
     output: Places,
+    /// Places for outputs that are copied, which nobody has.
     free: Vec<usize>,
+    /// Where a decoder draws its pictures.
+    frames: Option<Frames>,
+    /// Pictures that the owner looks at where they were drawn, and their places.
+    lent: Vec<(usize, Box<dyn Output>)>,
     waiting: VecDeque<Waiting>,
     /// Came out, and waits for a place.
     ready: Option<Box<dyn Output>>,
@@ -61,40 +67,66 @@ pub(super) fn run(setup: &Setup, socket: &OwnedFd) -> io::Result<()> {
     let mut told = std::io::stdout();
     let _ = writeln!(told, "{READY}").and_then(|()| told.flush());
     // A spare one waits here, perhaps for ever.
-    let Some((Command::Open { job, output, input }, fds)) = receive(socket, Wait::Yes)? else {
+    let opened = receive(socket, Wait::Yes)?;
+    let Some((command, fds)) = opened else {
         return Ok(());
+    };
+    let Command::Open {
+        job,
+        output,
+        input,
+        frames,
+    } = command
+    else {
+        return Err(io::ErrorKind::InvalidData.into());
     };
     let Ok([inputs, outputs]) = <[OwnedFd; 2]>::try_from(fds) else {
         return Err(io::ErrorKind::InvalidData.into());
     };
     let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
     let rung = Arc::clone(&bell);
-    let mut codecs = HostCodecs {
-        library,
-        host: Host {
-            notify: Arc::new(move || {
-                let _ = rustix::io::write(&*rung, &1_u64.to_ne_bytes());
-            }),
-            prepare: Arc::new(|| ()),
-            patience: setup.patience,
-        },
+    let host = Host {
+        notify: Arc::new(move || {
+            let _ = rustix::io::write(&*rung, &1_u64.to_ne_bytes());
+        }),
+        prepare: Arc::new(|| ()),
+        patience: setup.patience,
     };
-    let coder = match codecs.open(&job) {
+    let output = Places::of(outputs, output, PLACES.saturating_add(frames));
+    let frames = output.frames()?;
+    let coder = match open(library, host, &job, frames.clone()) {
         Ok(coder) => coder,
         Err(error) => return report(socket, &Report::Failed(error)),
     };
     let worker = Worker {
         socket,
         coder,
-        input: Places::of(inputs, input),
-        output: Places::of(outputs, output),
+        input: Places::of(inputs, input, PLACES),
+        output,
         free: (0..PLACES).collect(),
+        frames,
+        lent: Vec::new(),
         waiting: VecDeque::new(),
         ready: None,
         flushes: 0,
         said: Instant::now(),
     };
     worker.serve(&bell)
+}
+
+/// Brings up the codec.
+fn open(
+    library: Library,
+    host: Host,
+    job: &Job,
+    frames: Option<Frames>,
+) -> Result<Box<dyn Coder>, CodecError> {
+    match *job {
+        Job::Decode(codec) => {
+            Decoder::drawing(&library, codec, &host, frames).map(|decoder| Box::new(decoder) as _)
+        }
+        Job::Encode(..) => HostCodecs { library, host }.open(job),
+    }
 }
 
 fn report(socket: &OwnedFd, report: &Report) -> io::Result<()> {
@@ -158,8 +190,15 @@ impl Worker<'_> {
                 Command::Drain => self.waiting.push_back(Waiting::Drain),
                 Command::Adjust(settings) => self.waiting.push_back(Waiting::Adjust(settings)),
                 Command::Flush => self.flush()?,
-                Command::Free { place } => self.free.push(place),
+                Command::Free { place } => self.is_free(place),
             }
+        }
+    }
+
+    fn is_free(&mut self, place: usize) {
+        match self.lent.iter().position(|(lent, _)| *lent == place) {
+            Some(at) => drop(self.lent.swap_remove(at)),
+            None => self.free.push(place),
         }
     }
 
@@ -203,19 +242,32 @@ impl Worker<'_> {
         Ok(true)
     }
 
+    /// Has an output lie in a place.
+    fn show(&mut self, output: Box<dyn Output>) -> io::Result<(usize, Stored)> {
+        let frames = self.frames.as_ref();
+        if let Some((place, picture)) = frames.and_then(|frames| output.lies_in(frames)) {
+            self.lent.push((place, output));
+            return Ok((place, Stored::Picture(picture)));
+        }
+        let place = self.free.pop();
+        let begin = place.and_then(|place| self.output.begin(place));
+        let (Some(place), Some(begin)) = (place, begin) else {
+            return Err(io::ErrorKind::InvalidData.into());
+        };
+        let stored = output.store(self.output.file(), begin, self.output.size());
+        Ok((place, stored.map_err(io::Error::other)?))
+    }
+
     /// Tells what came out. Whether there was something that could be.
     fn take_out(&mut self) -> io::Result<bool> {
-        if let Some(output) = &self.ready {
-            let Some(place) = self.free.pop() else {
+        if let Some(output) = self.ready.take() {
+            // Of copied ones and others, no more than these.
+            if self.free.len() <= self.lent.len() {
+                self.ready = Some(output);
                 return Ok(false);
-            };
-            let stored = match self.output.begin(place) {
-                Some(begin) => output.store(self.output.file(), begin, self.output.size()),
-                None => return Err(io::ErrorKind::InvalidData.into()),
-            };
-            let stored = stored.map_err(io::Error::other)?;
+            }
             let (timestamp, key) = (output.timestamp(), output.is_key());
-            self.ready = None;
+            let (place, stored) = self.show(output)?;
             self.say(&Report::Output {
                 place,
                 timestamp,

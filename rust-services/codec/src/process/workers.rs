@@ -158,8 +158,7 @@ impl Pool {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         link.attach(self.host.notify.clone());
-        let setup = &self.nursery.setup;
-        Remote::open(link, job, setup.pixels, setup.patience)
+        Remote::open(link, job, &self.nursery.setup)
     }
 }
 

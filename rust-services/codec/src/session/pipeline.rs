@@ -5,11 +5,13 @@
 use gst::prelude::*;
 use gstreamer as gst;
 use gstreamer_app::{AppSink, AppSrc};
+use gstreamer_video::{VideoInfo, VideoMeta};
 
 use super::Shared;
 use super::thread::{Command, Thread};
 use crate::codec::Codec;
 use crate::elements::codec_element;
+use crate::frames::{FramePool, Frames};
 use crate::layout::Size;
 use crate::ledger::{number_on, time_of, write_number};
 use crate::settings::EncoderSettings;
@@ -26,6 +28,8 @@ pub(crate) struct Plan {
     pub(crate) output: gst::Caps,
     /// Of an encoder.
     pub(crate) settings: Option<EncoderSettings>,
+    /// Where a decoder may draw its pictures.
+    pub(crate) frames: Option<Frames>,
 }
 
 /// Name of the pipeline's beginning.
@@ -63,8 +67,9 @@ impl Thread {
         sink.set_max_buffers(MOST_OUTPUTS);
         sink.set_drop(false);
         let element = codec_element(&pipeline)?;
-        if let Some(settings) = &plan.settings {
-            settings.apply(&element);
+        match &plan.settings {
+            Some(settings) => settings.apply(&element),
+            None => offer_memory(&sink, plan.frames.clone()),
         }
         self.listen(&pipeline);
         self.watch(&source, &element)?;
@@ -137,6 +142,35 @@ impl Thread {
         });
         Ok(())
     }
+}
+
+/// Says to a decoder where its pictures may lie; or, where that is all the same, that they may lie as it
+/// likes.
+fn offer_memory(sink: &AppSink, frames: Option<Frames>) {
+    let Some(pad) = sink.static_pad("sink") else {
+        return;
+    };
+    pad.add_probe(gst::PadProbeType::QUERY_DOWNSTREAM, move |_, info| {
+        let Some(query) = info.query_mut() else {
+            return gst::PadProbeReturn::Ok;
+        };
+        let gst::QueryViewMut::Allocation(query) = query.view_mut() else {
+            return gst::PadProbeReturn::Ok;
+        };
+        let info = query.get_owned().0;
+        let info = info.and_then(|caps| VideoInfo::from_caps(&caps).ok());
+        let bytes = info.and_then(|info| u32::try_from(info.size()).ok());
+        if let (Some(frames), Some(bytes)) = (&frames, bytes) {
+            // With rows of any length libav's decoders would draw there, keep pictures that others
+            // refer to mapped, and so have them copied into ordinary memory. Without, they copy each
+            // picture once, and there.
+            let pool = FramePool::new(frames.clone());
+            query.add_allocation_pool(Some(&pool), bytes, 0, 0);
+        } else {
+            query.add_allocation_meta::<VideoMeta>(None);
+        }
+        gst::PadProbeReturn::Handled
+    });
 }
 
 /// The size in a description of pictures, if it has one.

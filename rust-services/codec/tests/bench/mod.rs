@@ -2,12 +2,15 @@
 
 //! Streams from the host's encoders, what the host's decoders make of them, and a player.
 
+pub(crate) mod streams;
+
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use agl_virtio_codec::{
-    Codec, Decoder, Elements, Event, Host, Layout, Library, Picture, PixelFormat, Session, Size,
+    Codec, Decoder, Elements, Event, Host, Layout, Library, Picture, PixelFormat, Position,
+    Session, Size,
 };
 use gst::prelude::*;
 use gstreamer as gst;
@@ -15,6 +18,9 @@ use gstreamer_app::AppSink;
 
 /// How long a busy machine may take for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What memory has around a picture.
+const AROUND: u8 = 0xa5;
 
 /// A coded clip.
 #[derive(Clone)]
@@ -97,12 +103,18 @@ fn bytes_of(sample: &gst::Sample) -> Vec<u8> {
 
 /// What the host's own decoder makes of access units, in NV12.
 pub(crate) fn decoded(codec: Codec, units: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    decoded_as(codec, units, PixelFormat::Nv12)
+}
+
+/// The same in another format, as its rows lie: those of a multiple of eight pixels have nothing between
+/// them.
+pub(crate) fn decoded_as(codec: Codec, units: &[Vec<u8>], format: PixelFormat) -> Vec<Vec<u8>> {
     let shown = (0..units.len() as u64).map(|number| number * 40_000_000);
     let clip = Clip {
         units: units.to_vec(),
         shown: shown.collect(),
     };
-    samples_of(codec, &clip, PixelFormat::Nv12)
+    samples_of(codec, &clip, format)
         .iter()
         .map(bytes_of)
         .collect()
@@ -125,6 +137,12 @@ pub(crate) fn plain(codec: Codec, clip: &Clip) -> Vec<u64> {
 }
 
 pub(crate) fn plain_as(codec: Codec, clip: &Clip, format: PixelFormat) -> Vec<u64> {
+    let pictures = pictures_of(codec, clip, format);
+    pictures.into_iter().map(|(sum, _)| sum).collect()
+}
+
+/// The same, each with the time at which it is shown.
+fn pictures_of(codec: Codec, clip: &Clip, format: PixelFormat) -> Vec<(u64, Option<u64>)> {
     samples_of(codec, clip, format)
         .iter()
         .map(|sample| {
@@ -133,7 +151,11 @@ pub(crate) fn plain_as(codec: Codec, clip: &Clip, format: PixelFormat) -> Vec<u6
                 sample.buffer_owned().unwrap(),
                 &info,
             );
-            sum_of(&frame.unwrap(), format)
+            let shown = sample.buffer().and_then(gst::BufferRef::pts);
+            (
+                sum_of(&frame.unwrap(), format),
+                shown.map(gst::ClockTime::nseconds),
+            )
         })
         .collect()
 }
@@ -279,6 +301,8 @@ pub(crate) struct Player {
     pub(crate) session: Decoder,
     told: Receiver<()>,
     pub(crate) format: PixelFormat,
+    /// Where in its memory a picture is put.
+    pub(crate) origin: Position,
     pub(crate) pictures: Vec<u64>,
     pub(crate) timestamps: Vec<u64>,
     pub(crate) keys: Vec<bool>,
@@ -298,6 +322,7 @@ impl Player {
             session: Decoder::open(library, codec, &host).unwrap(),
             told,
             format: PixelFormat::Nv12,
+            origin: Position::default(),
             pictures: Vec::new(),
             timestamps: Vec::new(),
             keys: Vec::new(),
@@ -370,24 +395,32 @@ impl Player {
     }
 
     fn keep(&mut self, picture: &Picture) {
-        // Wider rows than needed, and one more row.
-        let size = Size::new(picture.size().width + 20, picture.size().height + 2);
-        let layout = Layout::packed(self.format, size, 64);
+        // Wider rows than needed, and more of them.
+        let size = Size::new(picture.size().width + 20, picture.size().height + 6);
+        let mut layout = Layout::packed(self.format, size, 64);
+        layout.origin = self.origin;
         let planes = layout.planes();
-        let mut memory: Vec<Vec<u8>> = planes.iter().map(|plane| vec![0; plane.size()]).collect();
+        let mut memory: Vec<Vec<u8>> = planes
+            .iter()
+            .map(|plane| vec![AROUND; plane.size()])
+            .collect();
         let written = picture.write(&layout, |plane, offset, bytes| {
             memory[plane][offset..][..bytes.len()].copy_from_slice(bytes);
             Ok::<(), ()>(())
         });
         written.unwrap();
         let mut sum = Fnv::new();
-        for (plane, (bytes_in_row, rows)) in
+        for (number, (bytes_in_row, rows)) in
             visible(self.format, picture.size()).into_iter().enumerate()
         {
             for row in 0..rows {
-                sum.add(&memory[plane][row * planes[plane].stride..][..bytes_in_row]);
+                let seen = &mut memory[number][planes[number].row(row)..][..bytes_in_row];
+                sum.add(seen);
+                seen.fill(AROUND);
             }
         }
+        let untouched = memory.concat().iter().all(|byte| *byte == AROUND);
+        assert!(untouched, "something was written around the picture");
         self.pictures.push(sum.0);
         self.timestamps.push(picture.timestamp());
         self.keys.push(picture.is_key());

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::super::message::{Wait, pair, receive, send};
 use super::*;
-use crate::PixelFormat;
-use crate::coder::StoredPicture;
+use crate::coder::{Stored, StoredPicture};
+use crate::{Elements, Layout, PixelFormat};
 
 /// A session of VP8, and the end where its worker would be.
 fn session(patience: Duration) -> (Remote, OwnedFd) {
@@ -35,7 +35,17 @@ fn loading_session(patience: Duration) -> (Remote, OwnedFd) {
     let (ours, its) = pair().unwrap();
     let link = Link::new(ours, Arc::new(|| ()), Arc::default(), || ()).unwrap();
     let job = Job::Decode(Codec::Vp8);
-    let remote = Remote::open(link, &job, 64 * 64, patience).unwrap();
+    let setup = Setup {
+        elements: Elements::default(),
+        paths: Vec::new(),
+        patience,
+        memory: 1 << 30,
+        pixels: 64 * 64,
+        sessions: 1,
+        sandbox: false,
+        log: "OFF".to_owned(),
+    };
+    let remote = Remote::open(link, &job, &setup).unwrap();
     let (_, fds) = receive::<Command>(&its, Wait::Yes).unwrap().unwrap();
     assert_eq!(fds.len(), 2);
     (remote, its)
@@ -84,7 +94,7 @@ fn announce(remote: &mut Remote, its: &OwnedFd, size: Size) {
 }
 
 #[test]
-fn no_more_is_read_of_a_picture_than_its_size_needs() {
+fn a_picture_that_needs_more_than_its_size_is_none() {
     let small = Size::new(16, 16);
     // Rows so far apart that the whole place is in between.
     let far = || vec![(0, 400_000), (400_000 * 16, 8), (400_000 * 16 + 64, 8)];
@@ -104,17 +114,12 @@ fn no_more_is_read_of_a_picture_than_its_size_needs() {
         let (mut remote, its) = session(Duration::from_secs(60));
         announce(&mut remote, &its, announced);
         let text = format!("{stored:?}");
-        // It is there to be read.
-        remote.output = Places::new("test", 8 << 20).unwrap();
+        // There would be room.
+        remote.outputs.places = Places::new("test", 8 << 20, PLACES).unwrap();
         say(&its, &output(0, stored));
         let told = next(&mut remote);
         let died = matches!(told, Event::Failed(CodecError::Died { .. }));
         assert!(died, "{text}: {told:?}");
-        assert_eq!(
-            remote.shelf.take().bytes.capacity(),
-            0,
-            "{text}: nothing was read"
-        );
     }
 }
 
@@ -127,7 +132,11 @@ fn a_worker_that_makes_no_sense_loses_its_session() {
         Report::Taken { place: usize::MAX },
         Report::Flushed { upto: 1 },
         Report::Adjusted,
-        output(PLACES, picture(small, good(), 24)),
+        output(
+            PLACES + usize::try_from(MOST_FRAMES).unwrap(),
+            picture(small, good(), 24),
+        ),
+        output(usize::MAX, picture(small, good(), 24)),
         output(0, picture(small, good(), 23)),
         output(0, picture(small, good(), usize::MAX)),
         output(0, picture(small, vec![(0, 4), (16, 2)], 24)),
@@ -162,6 +171,77 @@ fn a_worker_that_makes_no_sense_loses_its_session() {
     announce(&mut remote, &its, small);
     say(&its, &output(0, picture(small, good(), 24)));
     assert!(matches!(next(&mut remote), Event::Output(output) if output.timestamp() == 5));
+}
+
+/// Writes a picture whose luma is 1 to 16 and whose chroma is 17 to 24 into a place of the outputs.
+fn draw(remote: &Remote, place: usize) {
+    let bytes: Vec<u8> = (1..=24).collect();
+    remote.outputs.places.write(place, &bytes).unwrap();
+}
+
+#[test]
+fn a_picture_stays_in_its_place_until_nobody_needs_it() {
+    let small = Size::new(4, 4);
+    let planes = vec![(0, 4), (16, 2), (20, 2)];
+    // Drawn where it lies, or copied there.
+    for (place, copied) in [(PLACES, 0), (PLACES + 1, 0), (1, 1)] {
+        let (mut remote, its) = session(Duration::from_secs(60));
+        announce(&mut remote, &its, small);
+        draw(&remote, place);
+        say(&its, &output(place, picture(small, planes.clone(), 24)));
+        let Event::Output(output) = next(&mut remote) else {
+            panic!("no picture");
+        };
+        for (format, copies, expected) in [
+            (PixelFormat::I420, 1, (1..=24).collect::<Vec<u8>>()),
+            (PixelFormat::Nv12, 1, {
+                let pairs = (17..=20).zip(21..=24).flat_map(|(blue, red)| [blue, red]);
+                (1..=16).chain(pairs).collect()
+            }),
+            (PixelFormat::Rgba, 3, Vec::new()),
+        ] {
+            let layout = Layout::packed(format, small, 1);
+            let planes = layout.planes();
+            let mut written = vec![0; layout.bytes()];
+            let done = output.write(&layout, &mut |plane, at, run: &[u8]| {
+                let at = planes[plane].offset + at;
+                written[at..at + run.len()].copy_from_slice(run);
+                Ok(())
+            });
+            assert_eq!(done, Ok(copies + copied), "{format:?}");
+            if format == PixelFormat::Rgba {
+                assert!(written.iter().any(|byte| *byte != 0));
+            } else {
+                assert_eq!(written, expected, "{format:?}");
+            }
+        }
+        let told = receive::<Command>(&its, Wait::No).map(drop).unwrap_err();
+        assert_eq!(told.kind(), io::ErrorKind::WouldBlock, "it is still needed");
+        drop(output);
+        let (told, _) = receive::<Command>(&its, Wait::Yes).unwrap().unwrap();
+        assert!(matches!(told, Command::Free { place: freed } if freed == place));
+    }
+}
+
+#[test]
+fn a_picture_may_outlive_its_session() {
+    let small = Size::new(4, 4);
+    let (mut remote, its) = session(Duration::from_secs(60));
+    announce(&mut remote, &its, small);
+    draw(&remote, PLACES);
+    let stored = picture(small, vec![(0, 4), (16, 2), (20, 2)], 24);
+    say(&its, &output(PLACES, stored));
+    let Event::Output(output) = next(&mut remote) else {
+        panic!("no picture");
+    };
+    drop((remote, its));
+    let mut bytes = 0;
+    let layout = Layout::packed(PixelFormat::Nv12, small, 1);
+    let written = output.write(&layout, &mut |_, _, run: &[u8]| {
+        bytes += run.len();
+        Ok(())
+    });
+    assert_eq!((written, bytes), (Ok(1), 24));
 }
 
 #[test]

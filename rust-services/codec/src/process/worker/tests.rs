@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::super::message::pair;
 use super::*;
 use crate::Counters;
+use crate::coder::StoredPicture;
 
 /// What a codec was told.
 #[derive(Default)]
@@ -61,9 +62,11 @@ fn after(commands: &[Command]) -> (Vec<Report>, Told) {
             told: Arc::clone(&told),
             flushing: false,
         }),
-        input: Places::new("in", 16).unwrap(),
-        output: Places::new("out", 16).unwrap(),
+        input: Places::new("in", 16, PLACES).unwrap(),
+        output: Places::new("out", 16, PLACES).unwrap(),
         free: (0..PLACES).collect(),
+        frames: None,
+        lent: Vec::new(),
         waiting: VecDeque::new(),
         ready: None,
         flushes: 0,
@@ -122,4 +125,124 @@ fn settings_that_wait_behind_an_input_outlive_a_flush() {
         ]
     );
     assert!(expected, "{said:?}");
+}
+
+/// Pictures that a decoder has drawn into frames, one after the other.
+struct Drawing {
+    frames: Frames,
+    left: usize,
+}
+
+#[derive(Debug)]
+struct Drawn {
+    place: usize,
+    _frame: crate::frames::Frame,
+}
+
+impl Output for Drawn {
+    fn timestamp(&self) -> u64 {
+        0
+    }
+
+    fn is_key(&self) -> bool {
+        true
+    }
+
+    fn sizes(&self, _layout: &crate::Layout) -> Vec<usize> {
+        Vec::new()
+    }
+
+    fn write(
+        &self,
+        _layout: &crate::Layout,
+        _put: &mut crate::coder::Put<'_>,
+    ) -> Result<u32, crate::coder::PutError> {
+        Ok(0)
+    }
+
+    fn lies_in(&self, _frames: &Frames) -> Option<(usize, StoredPicture)> {
+        let stored = StoredPicture {
+            size: crate::Size::new(2, 2),
+            format: crate::PixelFormat::I420,
+            planes: vec![(0, 2), (4, 1), (5, 1)],
+            bytes: 6,
+        };
+        Some((self.place, stored))
+    }
+}
+
+impl Coder for Drawing {
+    fn room(&self) -> bool {
+        false
+    }
+
+    fn push(&mut self, _bytes: Vec<u8>, _note: InputNote) {}
+
+    fn drain(&mut self) {}
+
+    fn flush(&mut self) {}
+
+    fn poll(&mut self) -> Option<Event<Box<dyn Output>>> {
+        self.left = self.left.checked_sub(1)?;
+        let mut frame = self.frames.take(6).unwrap();
+        let (place, _) = self.frames.find(frame.as_mut()).unwrap();
+        Some(Event::Output(Box::new(Drawn {
+            place,
+            _frame: frame,
+        })))
+    }
+
+    fn look_after(&self) -> Option<Duration> {
+        None
+    }
+
+    fn counters(&self) -> Counters {
+        Counters::default()
+    }
+
+    fn adjust(&mut self, _settings: EncoderSettings) {}
+}
+
+#[test]
+fn pictures_are_lent_where_they_were_drawn_a_few_at_a_time() {
+    let (ours, its) = pair().unwrap();
+    let output = Places::new("out", 4096, PLACES + 5).unwrap();
+    let frames = output.frames().unwrap().unwrap();
+    let mut worker = Worker {
+        socket: &its,
+        coder: Box::new(Drawing {
+            frames: frames.clone(),
+            left: 5,
+        }),
+        input: Places::new("in", 16, PLACES).unwrap(),
+        output,
+        free: (0..PLACES).collect(),
+        frames: Some(frames.clone()),
+        lent: Vec::new(),
+        waiting: VecDeque::new(),
+        ready: None,
+        flushes: 0,
+        said: Instant::now(),
+    };
+    let shown = || {
+        let mut places = Vec::new();
+        while let Ok(Some((Report::Output { place, .. }, _))) = receive::<Report>(&ours, Wait::No) {
+            places.push(place);
+        }
+        places
+    };
+    while worker.take_out().unwrap() {}
+    let first = shown();
+    assert_eq!(first.len(), PLACES);
+    assert!(first.iter().all(|place| *place >= PLACES));
+    // One more is drawn and waits; one is free.
+    let free = [frames.take(1), frames.take(1)];
+    assert!(matches!(free, [Some(_), None]));
+    drop(free);
+    let place = first[1];
+    send(&ours, &Command::Free { place }, &[], Wait::Yes).unwrap();
+    assert!(worker.listen().unwrap());
+    while worker.take_out().unwrap() {}
+    assert_eq!(shown().len(), 1);
+    assert_eq!(worker.lent.len(), PLACES);
 }
