@@ -6,10 +6,9 @@ use rustix::io::Errno;
 
 use crate::function::Context;
 use crate::outbox::Session;
-use crate::payload::{Answer, BufferRequest, Input, change};
+use crate::payload::{Answer, BufferRequest, Input, MAX_PLANE_BYTES, change};
 use crate::queue::{MAX_BUFFERS, Queue, Wants};
-use crate::v4l2::buffer::CAN_SHARE_PAGES;
-use crate::v4l2::{BufType, Buffer, CreateBuffers, Ioctl, RequestBuffers};
+use crate::v4l2::{BufType, Buffer, CreateBuffers, Ioctl, Memory, RequestBuffers};
 
 /// Of which queue an ioctl about buffers or streaming speaks. `None` for other ioctls.
 ///
@@ -44,10 +43,10 @@ pub fn run(
 ) -> Result<Answer, Errno> {
     match ioctl {
         Ioctl::ReqBufs => change(input, |request: &mut RequestBuffers| {
-            queue.request(session, request, wants.least)
+            queue.request(session, request, wants, context.budget)
         }),
         Ioctl::CreateBufs => change(input, |create: &mut CreateBuffers| {
-            create.capabilities = CAN_SHARE_PAGES;
+            create.capabilities = Queue::capabilities(context.budget);
             (create.flags, create.reserved) = (0, [0; 5]);
             create.max_num_buffers = MAX_BUFFERS;
             if create.count == 0 {
@@ -57,13 +56,18 @@ pub fn run(
             if !has_room(queue.type_(), create, wants.sizes) {
                 return Err(Errno::INVAL);
             }
-            (create.index, create.count) = queue.create(session, create.memory, create.count)?;
+            let sizes = lengths(queue.type_(), create, wants.sizes.len())?;
+            let (memory, count) = (create.memory, create.count);
+            (create.index, create.count) =
+                queue.create(session, memory, count, &sizes, context.budget)?;
             Ok(())
         }),
         Ioctl::QueryBuf => {
             let mut request = BufferRequest::take(&mut input)?;
             queue.query(&mut request)?;
-            if queue.type_().is_mplane() {
+            if queue.memory() == Memory::Mmap {
+                // They have their own.
+            } else if queue.type_().is_mplane() {
                 for (plane, &size) in request.planes.iter_mut().zip(wants.sizes) {
                     plane.length = size;
                 }
@@ -73,9 +77,8 @@ pub fn run(
             Ok(request.answer())
         }
         Ioctl::PrepareBuf => {
-            // Nothing of a buffer can be prepared: its pages come with QBUF.
             let mut request = BufferRequest::take(&mut input)?;
-            queue.claim(session)?;
+            queue.prepare(session, &mut request, wants.most)?;
             queue.query(&mut request)?;
             Ok(request.answer())
         }
@@ -84,7 +87,7 @@ pub fn run(
             if context.outbox.is_full() {
                 return Err(Errno::BUSY);
             }
-            queue.queue(session, &mut request, &mut input, context.memory, wants)?;
+            queue.queue(session, &mut request, &mut input, context, wants)?;
             Ok(request.answer())
         }
         _ => Err(Errno::NOTTY),
@@ -103,4 +106,22 @@ fn has_room(type_: BufType, create: &CreateBuffers, sizes: &[u32]) -> bool {
             .iter()
             .zip(sizes)
             .all(|(plane, &size)| plane.sizeimage >= size)
+}
+
+/// Bytes of each plane of new buffers, as their program wants them.
+fn lengths(type_: BufType, create: &CreateBuffers, planes: usize) -> Result<Vec<u32>, Errno> {
+    let sizes: Vec<u32> = if type_.is_mplane() {
+        let pix = create.format.pix_mplane();
+        let all = pix.planes;
+        all.iter()
+            .take(planes)
+            .map(|plane| plane.sizeimage)
+            .collect()
+    } else {
+        vec![create.format.pix().sizeimage]
+    };
+    if sizes.iter().any(|&size| size > MAX_PLANE_BYTES) {
+        return Err(Errno::INVAL);
+    }
+    Ok(sizes)
 }

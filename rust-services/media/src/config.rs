@@ -104,6 +104,9 @@ pub struct Config {
     /// MiB of coded bytes and of pictures to encode that the codecs of all streams may hold (1 to
     /// 65536).
     pub input_memory: u32,
+    /// MiB of memory that the service has for MMAP buffers of all sessions, and that the guest's shared
+    /// memory region for them holds (0 to 4096, a power of two); 0: there are no such buffers.
+    pub mmap_memory: u32,
     /// Which camera goes first when there is not time for all: 0 for none, or the real-time
     /// priority of its thread (1 to 99). The rear view camera should have the highest.
     pub priority: u8,
@@ -138,6 +141,8 @@ impl Default for Config {
             session_memory: 2048,
             // Eight streams of 3840x2160 to be encoded have 400.
             input_memory: 512,
+            // Two queues of 32 pictures of 1920x1080 in NV12 have 200.
+            mmap_memory: 256,
             priority: 0,
         }
     }
@@ -190,7 +195,7 @@ impl Config {
             (
                 (of.function, of.card().to_owned()),
                 (of.formats.clone(), of.sizes.clone(), of.rates.clone()),
-                (of.max_width, of.max_height),
+                (of.max_width, of.max_height, of.mmap_memory),
             )
         };
         told(self) == told(other)
@@ -213,6 +218,14 @@ impl Validate for Config {
     fn validate(&self, problems: &mut Problems) {
         problems.range("max_sessions", &self.max_sessions, 1..=1024);
         problems.range("priority", &self.priority, 0..=99);
+        // It becomes a PCI BAR of the guest's.
+        problems.require(
+            self.mmap_memory <= 4096
+                && (self.mmap_memory == 0 || self.mmap_memory.is_power_of_two()),
+            "mmap_memory",
+            format!("is {}", self.mmap_memory),
+            "a power of two up to 4096, or 0 for no such memory",
+        );
         problems.require(
             !self.card().is_empty() && self.card().len() < 32,
             "card",

@@ -10,17 +10,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use agl_virtio_service::Heartbeat;
 use rustix::io::Errno;
-use virtio_device::{Chain, Device, Handler, Io, QueueSpec, Start, ThreadPlan};
+use virtio_device::{
+    Answer as VmmAnswer, Chain, Device, Handler, Io, QueueSpec, Start, ThreadPlan, Ticket,
+};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::function::{Context, Function};
+use crate::memory::{Budget, PlaneMemory};
 use crate::outbox::{Outbox, Session};
 use crate::payload::{Answer, Input};
+use crate::region::Region;
 use crate::statistics::Statistics;
 use crate::v4l2::{Ioctl, name::name};
 use crate::wire::{
-    COMMANDS, Close, Command, CommandHeader, Config, DEVICE_ID, IoctlHead, Mmap, Opened,
-    ResponseHeader,
+    COMMANDS, Close, Command, CommandHeader, Config, DEVICE_ID, IoctlHead, MMAP_WRITABLE, Mapped,
+    Mmap, Munmap, Opened, ResponseHeader,
 };
 
 const QUEUES: [QueueSpec; 2] = [QueueSpec { name: "commandq" }, QueueSpec { name: "eventq" }];
@@ -32,6 +36,8 @@ const MAX_COMMAND: usize = 512 * 1024;
 /// The device, before it is served and after.
 pub struct MediaDevice {
     config: Config,
+    /// Bytes of shared memory region 0.
+    region: u64,
     parts: Mutex<Option<CommandHandler>>,
 }
 
@@ -56,6 +62,8 @@ impl MediaDevice {
             max_sessions,
             statistics,
             beat,
+            budget: None,
+            region: Region::new(0),
             sessions: BTreeSet::new(),
             next_session: 1,
             outbox: Outbox::default(),
@@ -64,8 +72,22 @@ impl MediaDevice {
         };
         Self {
             config,
+            region: 0,
             parts: Mutex::new(Some(handler)),
         }
+    }
+
+    /// The same, with so many bytes of memory of its own for MMAP buffers, which its guest sees in
+    /// shared memory region 0. A multiple of [`PIECE`](crate::memory::PIECE).
+    #[must_use]
+    pub fn with_buffer_memory(mut self, bytes: u64) -> Self {
+        let parts = self.parts.get_mut();
+        if let Some(handler) = parts.unwrap_or_else(PoisonError::into_inner) {
+            handler.budget = (bytes > 0).then(|| Budget::new(bytes));
+            handler.region = Region::new(bytes);
+        }
+        self.region = bytes;
+        self
     }
 }
 
@@ -84,6 +106,10 @@ impl Device for MediaDevice {
 
     fn config(&self) -> Vec<u8> {
         self.config.as_bytes().to_vec()
+    }
+
+    fn shared_memory(&self) -> Vec<u64> {
+        vec![self.region]
     }
 
     fn threads(&self) -> Vec<ThreadPlan> {
@@ -108,9 +134,10 @@ struct Saved {
     version: u32,
     next_session: u32,
     sessions: u32,
+    mappings: u32,
 }
 
-const SAVED_VERSION: u32 = 1;
+const SAVED_VERSION: u32 = 2;
 
 /// Serves the queues.
 struct CommandHandler {
@@ -118,6 +145,10 @@ struct CommandHandler {
     max_sessions: usize,
     statistics: Arc<Statistics>,
     beat: Arc<Heartbeat>,
+    /// What MMAP buffers may have.
+    budget: Option<Budget>,
+    /// What the guest has mapped of them.
+    region: Region,
     sessions: BTreeSet<Session>,
     /// Numbers are not given twice, so that a session which was lost is never taken for another.
     next_session: Session,
@@ -132,6 +163,7 @@ macro_rules! with_context {
     ($self:ident, $io:ident, |$function:ident, $context:ident| $body:expr) => {{
         let $context = &mut Context {
             memory: $io.memory(),
+            budget: $self.budget.as_ref().filter(|_| $io.vmm_maps()),
             now: $io.now(),
             outbox: &mut $self.outbox,
         };
@@ -145,6 +177,11 @@ impl CommandHandler {
         let beat = Arc::clone(&self.beat);
         let _turn = beat.turn();
         self.end_condemned(io);
+        if io.running(COMMANDS) {
+            for (chain, answer) in self.region.done() {
+                respond(io, chain, &answer);
+            }
+        }
         while let Some(chain) = io.pop(COMMANDS) {
             self.command(io, chain);
         }
@@ -208,9 +245,14 @@ impl CommandHandler {
                     return;
                 }
                 Some(Command::Ioctl) => self.ioctl(io, &chain),
-                Some(Command::Mmap) => self.mmap(io, &chain),
-                // There is no shared memory, so nothing is mapped in it.
-                Some(Command::Munmap) => Err(Errno::INVAL),
+                Some(Command::Mmap) => {
+                    self.mmap(io, chain);
+                    return;
+                }
+                Some(Command::Munmap) => {
+                    self.munmap(io, chain);
+                    return;
+                }
                 None => Err(Errno::NOTTY),
             }
         };
@@ -292,14 +334,52 @@ impl CommandHandler {
         Ok(answer)
     }
 
-    fn mmap(&self, io: &Io, chain: &Chain) -> Result<Answer, Errno> {
+    /// MMAP: answered when the VMM has mapped it.
+    fn mmap(&mut self, io: &mut Io, chain: Chain) {
+        let found = self.to_map(io, &chain);
+        let kept = match found {
+            Ok((memory, writable)) => self.region.map(chain, memory, writable),
+            Err(error) => Err((chain, error)),
+        };
+        self.ask_vmm(io, kept);
+    }
+
+    fn to_map(&self, io: &Io, chain: &Chain) -> Result<(Arc<PlaneMemory>, bool), Errno> {
         let read = chain.read_value::<Mmap>(io.memory(), size_of::<CommandHeader>());
         let command = read.map_err(|_| Errno::INVAL)?;
         if !self.sessions.contains(&command.session) {
             return Err(Errno::NODEV);
         }
-        // No buffer is the device's, so there is no such offset.
-        Err(Errno::INVAL)
+        // Without room for the answer, nobody could ever take the mapping back.
+        if chain.writable() < size_of::<Mapped>() {
+            return Err(Errno::INVAL);
+        }
+        let memory = self.function.memory_at(command.session, command.offset);
+        let writable = command.flags & MMAP_WRITABLE != 0;
+        Ok((memory.ok_or(Errno::INVAL)?, writable))
+    }
+
+    /// MUNMAP: answered when the VMM has taken it back.
+    fn munmap(&mut self, io: &mut Io, chain: Chain) {
+        let kept = match chain.read_value::<Munmap>(io.memory(), size_of::<CommandHeader>()) {
+            Ok(command) => self.region.unmap(chain, command.offset),
+            Err(_) => Err((chain, Errno::INVAL)),
+        };
+        self.ask_vmm(io, kept);
+    }
+
+    /// Asks the VMM for what has become due. The record knows before.
+    fn ask_vmm(&mut self, io: &mut Io, kept: Result<(), (Chain, Errno)>) {
+        match kept {
+            Ok(()) => {
+                self.save(io);
+                self.region.ask(io);
+                for (chain, answer) in self.region.done() {
+                    respond(io, chain, &answer);
+                }
+            }
+            Err((chain, error)) => respond(io, chain, &error.into()),
+        }
     }
 
     /// What is to outlive the process, before the driver hears that it is so.
@@ -308,11 +388,13 @@ impl CommandHandler {
             version: SAVED_VERSION,
             next_session: self.next_session,
             sessions: u32::try_from(self.sessions.len()).unwrap_or(0),
+            mappings: u32::try_from(self.region.len()).unwrap_or(0),
         };
         let mut bytes = head.as_bytes().to_vec();
         for session in &self.sessions {
             bytes.extend_from_slice(session.as_bytes());
         }
+        bytes.extend_from_slice(&self.region.saved());
         bytes.extend_from_slice(&self.function.saved());
         if bytes == self.saved {
             return;
@@ -324,7 +406,7 @@ impl CommandHandler {
     }
 
     /// Goes on after the death of another process: its sessions are lost, and told so.
-    fn recover(&mut self, io: &Io) {
+    fn recover(&mut self, io: &mut Io) {
         let Some(bytes) = io.record().settings() else {
             return;
         };
@@ -344,11 +426,16 @@ impl CommandHandler {
             self.statistics.lost(session);
             self.outbox.error(session, Errno::CONNRESET);
         }
-        let used = count
-            .saturating_mul(size_of::<Session>())
-            .saturating_add(size_of::<Saved>());
-        self.function.restore(bytes.get(used..).unwrap_or_default());
+        let mappings = usize::try_from(head.mappings).unwrap_or(0);
+        if self
+            .region
+            .restore(&mut input, mappings, self.budget.as_ref())
+            .is_ok()
+        {
+            self.function.restore(input.rest());
+        }
         self.save(io);
+        self.region.ask(io);
     }
 }
 
@@ -410,6 +497,13 @@ impl Handler for CommandHandler {
         self.turn(io);
     }
 
+    fn answered(&mut self, io: &mut Io, ticket: Ticket, answer: VmmAnswer) {
+        self.region.answered(ticket, answer);
+        self.save(io);
+        self.region.ask(io);
+        self.turn(io);
+    }
+
     fn stopped(&mut self, io: &mut Io, _queue: usize) {
         io.set_deadline(None);
     }
@@ -418,6 +512,7 @@ impl Handler for CommandHandler {
         self.function.reset();
         self.outbox.clear();
         self.sessions.clear();
+        self.region.reset(io.vmm_maps());
         self.statistics.cleared();
         io.set_deadline(None);
         self.save(io);

@@ -3,11 +3,13 @@
 //! What a media device does: a camera, a codec. The device itself knows commands, sessions and
 //! events, and nothing of pictures.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
 use virtio_device::{Memory, Waker};
 
+use crate::memory::{Budget, PlaneMemory};
 use crate::outbox::{Outbox, Session};
 use crate::payload::{Answer, Input};
 use crate::v4l2::Ioctl;
@@ -16,6 +18,8 @@ use crate::v4l2::Ioctl;
 pub struct Context<'a> {
     /// Guest memory as it is now. No function keeps it.
     pub memory: &'a Memory,
+    /// What MMAP buffers may have; nothing where the VMM cannot show them to the guest.
+    pub budget: Option<&'a Budget>,
     /// The host's monotonic clock.
     pub now: Duration,
     /// Where events go.
@@ -47,6 +51,9 @@ pub trait Function: Send {
         input: Input<'_>,
         context: &mut Context<'_>,
     ) -> Answer;
+
+    /// The plane of an MMAP buffer of this session that QUERYBUF told to be at `offset`.
+    fn memory_at(&self, session: Session, offset: u32) -> Option<Arc<PlaneMemory>>;
 
     /// Does what is due: pictures that are ready or late. Sessions that cannot go on are returned.
     fn turn(&mut self, context: &mut Context<'_>) -> Vec<(Session, Errno)>;

@@ -4,7 +4,8 @@
 //!
 //! ```text
 //!  guest ─ commandq ─▶ device ─▶ function: camera ◀── source: test picture, GStreamer
-//!  guest ◀─ eventq ─── outbox ◀────┘        └─▶ queue ─▶ pages of the guest
+//!  guest ◀─ eventq ─── outbox ◀────┘        └─▶ queue ─▶ pages of the guest, or memory of ours
+//!    └──────────── MMAP, MUNMAP ── region ◀───────────────────────────────────────────┘
 //! ```
 //!
 //! The device knows commands, sessions and events; a function knows what V4L2 asks of it; a source
@@ -28,9 +29,11 @@ pub mod control;
 pub mod controls;
 pub mod device;
 pub mod function;
+pub mod memory;
 pub mod outbox;
 pub mod payload;
 pub mod queue;
+pub mod region;
 pub mod service;
 pub mod statistics;
 pub mod v4l2;

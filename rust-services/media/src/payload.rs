@@ -26,6 +26,12 @@ impl<'a> Input<'a> {
         Self(bytes)
     }
 
+    /// What was not taken yet.
+    #[must_use]
+    pub fn rest(&self) -> &'a [u8] {
+        self.0
+    }
+
     /// The next value.
     ///
     /// # Errors

@@ -2,16 +2,22 @@
 
 //! The buffers of one queue, and who has them.
 
+mod offset;
+mod slot;
+
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use rustix::io::Errno;
-use virtio_device::{Memory as GuestMemory, Pages};
-use zerocopy::FromZeros;
+use virtio_device::Pages;
 
+use crate::function::Context;
+use crate::memory::{Budget, PlaneMemory};
 use crate::outbox::Session;
 use crate::payload::{BufferRequest, Input};
-use crate::v4l2::buffer::CAN_SHARE_PAGES;
+use crate::v4l2::buffer::{CAN_BE_ORPHANED, CAN_MMAP, CAN_SHARE_PAGES};
 use crate::v4l2::{BufType, Buffer, BufferFlags, Memory, Plane, RequestBuffers};
+use slot::{Slot, State, judge_input};
 
 /// Most buffers of a queue (`VIDEO_MAX_FRAME`).
 pub const MAX_BUFFERS: u32 = 32;
@@ -27,26 +33,6 @@ pub struct Wants<'a> {
     pub most: u32,
     /// Runs of pages that the device may still note.
     pub runs: usize,
-}
-
-/// What became of a buffer.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum State {
-    /// The driver's.
-    Free,
-    /// The device's.
-    Queued,
-}
-
-/// A buffer.
-#[derive(Clone, Debug)]
-struct Slot {
-    state: State,
-    /// One list of pages for each plane, while the device has it.
-    planes: Vec<Pages>,
-    /// As it was queued.
-    buffer: Buffer,
-    plane_words: Vec<Plane>,
 }
 
 /// A buffer that the device may fill or read now.
@@ -85,6 +71,8 @@ pub struct Filled {
 #[derive(Debug)]
 pub struct Queue {
     type_: BufType,
+    /// Where its buffers lie, while there are some.
+    memory: Memory,
     /// Who has asked for its buffers.
     owner: Option<Session>,
     slots: Vec<Slot>,
@@ -101,6 +89,7 @@ impl Queue {
     pub fn new(type_: BufType, clock: BufferFlags) -> Self {
         Self {
             type_,
+            memory: Memory::SharedPages,
             owner: None,
             slots: Vec::new(),
             waiting: VecDeque::new(),
@@ -167,17 +156,26 @@ impl Queue {
         }
     }
 
-    fn empty_slot(&self, index: u32) -> Slot {
-        let mut buffer = Buffer::new_zeroed();
-        buffer.index = index;
-        buffer.type_ = self.type_.code();
-        buffer.memory = Memory::SharedPages.code();
-        Slot {
-            state: State::Free,
-            planes: Vec::new(),
-            buffer,
-            plane_words: Vec::new(),
+    /// Where its buffers lie.
+    #[must_use]
+    pub fn memory(&self) -> Memory {
+        self.memory
+    }
+
+    /// V4L2_BUF_CAP_*: with a budget, memory of the device can be had.
+    #[must_use]
+    pub fn capabilities(budget: Option<&Budget>) -> u32 {
+        CAN_SHARE_PAGES | budget.map_or(0, |_| CAN_MMAP | CAN_BE_ORPHANED)
+    }
+
+    /// The plane that QUERYBUF told to be at `offset`.
+    #[must_use]
+    pub fn memory_at(&self, session: Session, offset: u32) -> Option<Arc<PlaneMemory>> {
+        if self.owner != Some(session) {
+            return None;
         }
+        let (index, plane) = offset::parse(self.type_, offset)?;
+        self.slots.get(index)?.own.get(plane).cloned()
     }
 
     /// REQBUFS: all buffers anew, `least` at least.
@@ -188,14 +186,13 @@ impl Queue {
         &mut self,
         session: Session,
         request: &mut RequestBuffers,
-        least: u32,
+        wants: Wants<'_>,
+        budget: Option<&Budget>,
     ) -> Result<(), Errno> {
         self.claim(session)?;
-        request.capabilities = CAN_SHARE_PAGES;
+        request.capabilities = Self::capabilities(budget);
         request.flags = 0;
-        if Memory::parse(request.memory)? != Memory::SharedPages {
-            return Err(Errno::INVAL);
-        }
+        let memory = may_lie(request.memory, budget)?;
         if self.streaming {
             return Err(Errno::BUSY);
         }
@@ -204,9 +201,15 @@ impl Queue {
         self.runs = 0;
         self.owner = None;
         if request.count > 0 {
-            request.count = request.count.clamp(least.max(1), MAX_BUFFERS);
+            let least = wants.least.max(1);
+            self.memory = memory;
+            self.add(request.count.clamp(least, MAX_BUFFERS), wants.sizes, budget);
+            if self.len() < least {
+                self.slots.clear();
+                return Err(Errno::NOMEM);
+            }
+            request.count = self.len();
             self.owner = Some(session);
-            self.add(request.count);
         }
         Ok(())
     }
@@ -220,23 +223,41 @@ impl Queue {
         session: Session,
         memory: u32,
         count: u32,
+        sizes: &[u32],
+        budget: Option<&Budget>,
     ) -> Result<(u32, u32), Errno> {
         self.claim(session)?;
-        if Memory::parse(memory)? != Memory::SharedPages {
+        let memory = may_lie(memory, budget)?;
+        if !self.slots.is_empty() && memory != self.memory {
             return Err(Errno::INVAL);
         }
         let first = self.len();
         let count = count.min(MAX_BUFFERS.saturating_sub(first));
         if count > 0 {
+            self.memory = memory;
+            self.add(count, sizes, budget);
+            if self.len() == first {
+                return Err(Errno::NOMEM);
+            }
             self.owner = Some(session);
-            self.add(count);
         }
-        Ok((first, count))
+        Ok((first, self.len().saturating_sub(first)))
     }
 
-    fn add(&mut self, count: u32) {
+    /// Adds so many buffers, or as many as there is memory for.
+    fn add(&mut self, count: u32, sizes: &[u32], budget: Option<&Budget>) {
         for _ in 0..count {
-            let slot = self.empty_slot(self.len());
+            let own = match (self.memory, budget) {
+                (Memory::Mmap, Some(budget)) => {
+                    sizes.iter().map(|&size| budget.allocate(size)).collect()
+                }
+                (Memory::Mmap, None) => Err(Errno::NOMEM),
+                (Memory::SharedPages, _) => Ok(Vec::new()),
+            };
+            let Ok(own) = own else {
+                return;
+            };
+            let slot = Slot::new(self.type_, self.memory, self.len(), own);
             self.slots.push(slot);
         }
     }
@@ -256,7 +277,23 @@ impl Queue {
         let slot = self.slot(request.buffer.index)?;
         let pointer = request.buffer.m;
         let mut buffer = slot.buffer;
-        buffer.flags = clock.0 | state_flags(slot.state).0;
+        buffer.flags = clock.0 | slot.state.flags().0;
+        if !slot.own.is_empty() {
+            if request.planes.len() < slot.plane_words.len() {
+                return Err(Errno::INVAL);
+            }
+            if slot.own.iter().any(|plane| plane.is_mapped()) {
+                buffer.flags |= BufferFlags::MAPPED.0;
+            }
+            if type_.is_mplane() {
+                buffer.m = pointer;
+            }
+            request.buffer = buffer;
+            for (to, from) in request.planes.iter_mut().zip(&slot.plane_words) {
+                *to = *from;
+            }
+            return Ok(());
+        }
         buffer.m = pointer;
         if type_.is_mplane() {
             buffer.length = request.buffer.length;
@@ -267,6 +304,36 @@ impl Queue {
             *to = *from;
             to.m = pointer;
         }
+        Ok(())
+    }
+
+    /// PREPARE_BUF: of pages there is nothing to prepare, for they come with QBUF. What a driver says of
+    /// an input in memory of the device is judged and kept.
+    ///
+    /// # Errors
+    /// EINVAL where there is no such buffer, it is not the driver's any more, or brings more than may
+    /// be; EBUSY where it is another session's.
+    pub fn prepare(
+        &mut self,
+        session: Session,
+        request: &mut BufferRequest,
+        most: u32,
+    ) -> Result<(), Errno> {
+        self.claim(session)?;
+        let type_ = self.type_;
+        let slot = self.slot(request.buffer.index)?;
+        if slot.own.is_empty() {
+            return Ok(());
+        }
+        if slot.state != State::Free || request.buffer.memory != slot.buffer.memory {
+            return Err(Errno::INVAL);
+        }
+        let pages = slot.own_pages(request, type_)?;
+        if type_.is_output() {
+            judge_input(request, &pages, most)?;
+            slot.take_words(request, type_);
+        }
+        slot.state = State::Prepared;
         Ok(())
     }
 
@@ -281,39 +348,31 @@ impl Queue {
         session: Session,
         request: &mut BufferRequest,
         input: &mut Input<'_>,
-        memory: &GuestMemory,
+        context: &Context<'_>,
         wants: Wants<'_>,
     ) -> Result<(), Errno> {
         self.claim(session)?;
-        let clock = self.clock;
+        let (clock, type_) = (self.clock, self.type_);
         let is_output = self.type_.is_output();
-        if self.slot(request.buffer.index)?.state != State::Free {
+        if self.slot(request.buffer.index)?.state == State::Queued {
             return Err(Errno::INVAL);
         }
-        let runs = request.take_pages(input)?;
-        if runs.len() != wants.sizes.len() {
+        let planes = match Memory::parse(request.buffer.memory)? {
+            memory if memory != self.memory => return Err(Errno::INVAL),
+            Memory::Mmap => self.slot(request.buffer.index)?.own_pages(request, type_)?,
+            Memory::SharedPages => guest_pages(request, input, context, wants.runs)?,
+        };
+        if planes.len() != wants.sizes.len() {
             return Err(Errno::INVAL);
         }
-        let noted = runs.iter().map(Vec::len).sum();
-        if noted > wants.runs {
-            return Err(Errno::NOMEM);
-        }
-        let mut planes = Vec::with_capacity(runs.len());
-        for (runs, &size) in runs.into_iter().zip(wants.sizes) {
-            let pages = Pages::new(memory, runs).map_err(|_| Errno::FAULT)?;
+        let noted: usize = planes.iter().map(Pages::runs).sum();
+        for (pages, &size) in planes.iter().zip(wants.sizes) {
             if !is_output && pages.len() < usize::try_from(size).unwrap_or(usize::MAX) {
                 return Err(Errno::INVAL);
             }
-            planes.push(pages);
         }
         if is_output {
-            for (pages, plane) in planes.iter().zip(&request.planes) {
-                let used = usize::try_from(plane.bytesused).unwrap_or(usize::MAX);
-                let bytes = plane.bytesused.checked_sub(plane.data_offset);
-                if used > pages.len() || bytes.is_none_or(|bytes| bytes > wants.most) {
-                    return Err(Errno::INVAL);
-                }
-            }
+            judge_input(request, &planes, wants.most)?;
         }
         let kept = request.buffer.flags & BufferFlags::KEPT.0;
         request.buffer.flags = clock.0 | BufferFlags::QUEUED.0 | kept;
@@ -321,8 +380,7 @@ impl Queue {
         let slot = self.slot(index)?;
         slot.state = State::Queued;
         slot.planes = planes;
-        slot.buffer = request.buffer;
-        slot.plane_words.clone_from(&request.planes);
+        slot.take_words(request, type_);
         self.waiting.push_back(index);
         self.runs = self.runs.saturating_add(noted);
         Ok(())
@@ -404,20 +462,40 @@ impl Queue {
             plane.data_offset = 0;
         }
         let mut told = slot.buffer;
-        // It would mean nothing in the event's place.
-        told.m = 0;
         told.flags |= BufferFlags::DONE.0;
-        let planes = slot
-            .plane_words
-            .iter()
-            .map(|plane| Plane { m: 0, ..*plane });
-        Some((told, planes.collect()))
+        let mut planes = slot.plane_words.clone();
+        if slot.own.is_empty() || is_mplane {
+            // An address would mean nothing in the event's place.
+            told.m = 0;
+        }
+        if slot.own.is_empty() {
+            planes.iter_mut().for_each(|plane| plane.m = 0);
+        } else if slot.own.iter().any(|plane| plane.is_mapped()) {
+            told.flags |= BufferFlags::MAPPED.0;
+        }
+        Some((told, planes))
     }
 }
 
-fn state_flags(state: State) -> BufferFlags {
-    match state {
-        State::Free => BufferFlags::default(),
-        State::Queued => BufferFlags::QUEUED,
+/// Reads the lists of pages that follow a buffer, which may be of so many runs in all.
+fn guest_pages(
+    request: &BufferRequest,
+    input: &mut Input<'_>,
+    context: &Context<'_>,
+    most: usize,
+) -> Result<Vec<Pages>, Errno> {
+    let runs = request.take_pages(input)?;
+    if runs.iter().map(Vec::len).sum::<usize>() > most {
+        return Err(Errno::NOMEM);
+    }
+    let pages = |runs| Pages::new(context.memory, runs).map_err(|_| Errno::FAULT);
+    runs.into_iter().map(pages).collect()
+}
+
+/// Where buffers may lie: in the device's memory only where the guest can have it.
+fn may_lie(memory: u32, budget: Option<&Budget>) -> Result<Memory, Errno> {
+    match Memory::parse(memory)? {
+        Memory::Mmap if budget.is_none() => Err(Errno::INVAL),
+        memory => Ok(memory),
     }
 }

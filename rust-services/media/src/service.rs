@@ -117,6 +117,13 @@ impl Daemon for Media {
 
     fn sandbox(config: &Config, policy: &mut Policy) {
         let is_camera = config.function == FunctionKind::Camera;
+        if config.mmap_memory > 0 {
+            policy.open_files(crate::memory::OPEN_FILES);
+        }
+        if is_camera && config.mmap_memory > 0 {
+            // Memory for MMAP buffers, which comes with REQBUFS.
+            policy.memory_files(Role::Queue);
+        }
         if is_camera && config.source == SourceKind::TestPicture {
             return;
         }
@@ -139,7 +146,8 @@ impl Daemon for Media {
             config.max_sessions,
             Arc::clone(&statistics),
             service.health.worker("media"),
-        );
+        )
+        .with_buffer_memory(u64::from(config.mmap_memory) << 20);
         let seat = service.first_seat(server(&service, &config, device)?)?;
         if let Err(error) = control::show(&service.bus, &config, &codecs, &statistics) {
             log::error!("the device stays off the bus: {error}");

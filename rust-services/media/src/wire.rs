@@ -92,6 +92,29 @@ pub struct Mmap {
     pub offset: u32,
 }
 
+/// `VIRTIO_MEDIA_MMAP_FLAG_RW` in [`Mmap::flags`].
+pub const MMAP_WRITABLE: u32 = 1;
+
+/// The rest of MUNMAP.
+#[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct Munmap {
+    /// Where the mapping begins in the region.
+    pub offset: u64,
+}
+
+/// The answer to MMAP.
+#[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct Mapped {
+    /// Success.
+    pub header: ResponseHeader,
+    /// Where the mapping begins in the region.
+    pub offset: u64,
+    /// Bytes of the plane.
+    pub len: u64,
+}
+
 /// How every answer begins.
 #[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]

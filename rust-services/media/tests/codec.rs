@@ -13,6 +13,7 @@
     reason = "in a test, a panic is the verdict"
 )]
 
+#[allow(dead_code, reason = "the tests of rectangles use the rest")]
 mod scripted;
 
 use std::time::Duration;
@@ -196,6 +197,9 @@ fn an_odd_size_is_seen_by_the_selection_and_a_decoder_scales_nothing() {
     (selection.r.width, selection.type_) = (20, 9);
     assert_eq!(program.ioctl(Ioctl::SSelection, &mut selection), 0);
     assert_eq!(selection.r.width, 63);
+    let range = Errno::RANGE.raw_os_error();
+    (selection.r.width, selection.flags) = (20, 2);
+    assert_eq!(program.ioctl(Ioctl::SSelection, &mut selection), range);
     selection.type_ = 2;
     let invalid = Errno::INVAL.raw_os_error();
     assert_eq!(program.ioctl(Ioctl::GSelection, &mut selection), invalid);

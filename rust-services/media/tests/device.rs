@@ -13,6 +13,8 @@
     reason = "in a test, a panic is the verdict"
 )]
 
+#[path = "driver/camera.rs"]
+mod camera;
 mod driver;
 
 use std::path::{Path, PathBuf};
@@ -23,7 +25,8 @@ use agl_virtio_media::camera::picture::{Look, Picture};
 use agl_virtio_media::v4l2::control::Control;
 #[cfg(feature = "gstreamer")]
 use agl_virtio_media::v4l2::{BufType, PixFormatMplane};
-use agl_virtio_media::v4l2::{Buffer, Format, PixFormat, RequestBuffers};
+use agl_virtio_media::v4l2::{Buffer, Format, RequestBuffers};
+use camera::{G_FMT, REQBUFS, SIZE, STREAMON};
 use driver::Driver;
 use frontend::Deadline;
 use frontend::clients::media::COMMANDS;
@@ -33,16 +36,10 @@ use frontend::service_under_test::Launch;
 use rustix::io::Errno;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
-const G_FMT: u32 = 4;
-const S_FMT: u32 = 5;
-const REQBUFS: u32 = 8;
-const QBUF: u32 = 15;
-const STREAMON: u32 = 18;
 const STREAMOFF: u32 = 19;
 const G_CTRL: u32 = 27;
 const S_CTRL: u32 = 28;
 const HFLIP: u32 = 0x98_0914;
-const SIZE: u32 = 320 * 240 * 3 / 2;
 
 fn launch(directory: &Path) -> Launch {
     Launch::new(
@@ -69,55 +66,6 @@ fn keeper() -> PathBuf {
         );
     }
     keeper
-}
-
-impl Driver {
-    fn format(&mut self, session: u32) -> PixFormat {
-        let mut format = Format::single(&PixFormat::default());
-        assert_eq!(self.ioctl(session, G_FMT, &mut format), 0);
-        format.pix()
-    }
-
-    /// Chooses the small format and asks for so many buffers.
-    fn prepare(&mut self, session: u32, count: u32) {
-        let mut format = Format::single(&PixFormat {
-            width: 320,
-            height: 240,
-            pixelformat: u32::from_le_bytes(*b"NV12"),
-            ..PixFormat::default()
-        });
-        assert_eq!(self.ioctl(session, S_FMT, &mut format), 0);
-        assert_eq!(format.pix().sizeimage, SIZE);
-        let mut request = RequestBuffers::new_zeroed();
-        (request.count, request.type_, request.memory) = (count, 1, 2);
-        assert_eq!(self.ioctl(session, REQBUFS, &mut request), 0);
-        assert_eq!(request.count, count);
-    }
-
-    fn pages(&mut self) -> GuestBuffer {
-        let memory = self.0.guest_mut().memory();
-        let pages = memory.alloc(SIZE, 4096).unwrap();
-        memory.fill(pages.addr, SIZE, 0xee).unwrap();
-        pages
-    }
-
-    /// Queues pages as a buffer; they are told in two runs.
-    fn queue(&mut self, session: u32, index: u32, pages: &GuestBuffer) -> u32 {
-        let mut buffer = Buffer::new_zeroed();
-        (buffer.index, buffer.type_, buffer.memory) = (index, 1, 2);
-        (buffer.length, buffer.m) = (SIZE, 0x1234_5678);
-        let mut payload = buffer.as_bytes().to_vec();
-        for (start, len) in [(pages.addr, 4096), (pages.addr + 4096, SIZE - 4096)] {
-            payload.extend_from_slice(start.as_bytes());
-            payload.extend_from_slice([len, 0].as_bytes());
-        }
-        let (status, answer) = self.command(&[3, 0, session, QBUF], &payload, 88);
-        if status == 0 {
-            let told = Buffer::read_from_bytes(&answer).unwrap();
-            assert_eq!(told.m, 0x1234_5678, "the pointer comes back as it was");
-        }
-        status
-    }
 }
 
 /// The number that a picture shows, if it is that picture to the byte.

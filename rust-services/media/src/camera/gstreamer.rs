@@ -3,7 +3,8 @@
 //! A camera of the host, through any GStreamer pipeline: `v4l2src`, `libcamerasrc`, `pipewiresrc`.
 //!
 //! Pipelines are built, started and stopped by a thread of their own, because each of these may
-//! take its time. Of pictures that nobody took in time only the newest stays.
+//! take its time. Of pictures that nobody took in time only the newest stays. Pictures are let go there,
+//! too: a camera of the kernel is then given their memory again, by calls that a queue thread may not make.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,13 +24,16 @@ const END: &str = "agl-virtio-end";
 /// How long a pipeline may take to come up.
 const PATIENCE: gst::ClockTime = gst::ClockTime::from_seconds(5);
 
+/// A picture of a pipeline.
+type Shown = gst::MappedBuffer<gst::buffer::Readable>;
+
 /// What a pipeline has last said.
 #[derive(Default)]
 struct Mailbox {
     /// Which stream it is of: what an earlier one still says is not heard.
     stream: u64,
     pictures: u64,
-    newest: Option<gst::MappedBuffer<gst::buffer::Readable>>,
+    newest: Option<Shown>,
     failed: Option<String>,
     waker: Option<Waker>,
 }
@@ -54,6 +58,8 @@ fn say(mailbox: &Shared, stream: u64, what: impl FnOnce(&mut Mailbox)) {
 enum Order {
     Start(u64, Mode),
     Stop,
+    /// Nobody looks at this one any more.
+    LetGo(Shown),
 }
 
 /// A pipeline as a camera.
@@ -61,8 +67,7 @@ pub struct PipelineSource {
     orders: Sender<Order>,
     mailbox: Shared,
     size: usize,
-    taken: u64,
-    current: Option<gst::MappedBuffer<gst::buffer::Readable>>,
+    current: Option<Shown>,
 }
 
 impl PipelineSource {
@@ -91,7 +96,6 @@ impl PipelineSource {
             orders,
             mailbox,
             size: 0,
-            taken: 0,
             current: None,
         })
     }
@@ -100,6 +104,26 @@ impl PipelineSource {
         if self.orders.send(order).is_err() {
             log::error!("the camera's thread has ended");
         }
+    }
+
+    /// Whatever comes next is of another stream than what there was.
+    fn forget(&mut self) -> u64 {
+        let (stream, newest) = {
+            let mut mailbox = lock(&self.mailbox);
+            mailbox.stream = mailbox.stream.wrapping_add(1);
+            (mailbox.pictures, mailbox.failed) = (0, None);
+            (mailbox.stream, mailbox.newest.take())
+        };
+        for picture in newest.into_iter().chain(self.current.take()) {
+            self.order(Order::LetGo(picture));
+        }
+        stream
+    }
+}
+
+impl Drop for PipelineSource {
+    fn drop(&mut self) {
+        self.forget();
     }
 }
 
@@ -126,15 +150,30 @@ impl Drop for Running {
     }
 }
 
+/// The next order; nothing when none will come. Of those that wait, what counts is the last one: a guest
+/// may start and stop much faster than a pipeline comes up.
+fn next(orders: &Receiver<Order>) -> Option<Order> {
+    let first = orders.recv().ok()?;
+    Some(orders.try_iter().fold(first, |so_far, order| match order {
+        // That of before is let go here and now.
+        Order::LetGo(_) => so_far,
+        order => order,
+    }))
+}
+
 fn serve(description: &str, orders: &Receiver<Order>, mailbox: &Shared) {
     let mut running: Option<Running> = None;
-    while let Ok(order) = orders.recv() {
-        drop(running.take());
-        if let Order::Start(stream, mode) = order {
-            match start(description, stream, mode, mailbox) {
-                Ok(pipeline) => running = Some(pipeline),
-                Err(SourceError(reason)) => {
-                    say(mailbox, stream, |mailbox| mailbox.failed = Some(reason));
+    while let Some(order) = next(orders) {
+        match order {
+            Order::LetGo(picture) => drop(picture),
+            Order::Stop => drop(running.take()),
+            Order::Start(stream, mode) => {
+                drop(running.take());
+                match start(description, stream, mode, mailbox) {
+                    Ok(pipeline) => running = Some(pipeline),
+                    Err(SourceError(reason)) => {
+                        say(mailbox, stream, |mailbox| mailbox.failed = Some(reason));
+                    }
                 }
             }
         }
@@ -160,6 +199,8 @@ fn start(
     let end: AppSink = end.ok_or_else(|| SourceError("no end".to_owned()))?;
     let letters = Arc::clone(mailbox);
     end.set_max_buffers(1);
+    // A camera has few buffers, and this would keep one.
+    end.set_property("enable-last-sample", false);
     end.set_drop(true);
     end.set_callbacks(
         AppSinkCallbacks::builder()
@@ -219,23 +260,12 @@ impl Source for PipelineSource {
 
     fn start(&mut self, mode: Mode, _now: Duration) {
         self.size = mode.layout().size;
-        self.taken = 0;
-        let stream = {
-            let mut mailbox = lock(&self.mailbox);
-            mailbox.stream = mailbox.stream.wrapping_add(1);
-            (mailbox.pictures, mailbox.newest, mailbox.failed) = (0, None, None);
-            mailbox.stream
-        };
+        let stream = self.forget();
         self.order(Order::Start(stream, mode));
     }
 
     fn stop(&mut self) {
-        {
-            let mut mailbox = lock(&self.mailbox);
-            mailbox.stream = mailbox.stream.wrapping_add(1);
-            (mailbox.newest, mailbox.failed) = (None, None);
-        }
-        self.current = None;
+        self.forget();
         self.order(Order::Stop);
     }
 
@@ -245,12 +275,13 @@ impl Source for PipelineSource {
             return Taken::Failed(SourceError(reason));
         }
         let number = mailbox.pictures;
-        let Some(newest) = mailbox.newest.take().filter(|_| number != self.taken) else {
+        let Some(newest) = mailbox.newest.take() else {
             return Taken::Nothing;
         };
         drop(mailbox);
-        self.taken = number;
-        self.current = Some(newest);
+        if let Some(last) = self.current.replace(newest) {
+            self.order(Order::LetGo(last));
+        }
         Taken::Picture(number)
     }
 
@@ -304,6 +335,32 @@ mod tests {
             source.stop();
             assert_eq!(source.run_at(0), b"");
         }
+    }
+
+    #[test]
+    fn of_orders_that_wait_the_last_one_counts() {
+        let (sender, orders) = channel();
+        let picture = || {
+            gst::init().unwrap();
+            let buffer = gst::Buffer::with_size(16).unwrap();
+            Order::LetGo(buffer.into_mapped_buffer_readable().unwrap())
+        };
+        let send = |order| sender.send(order).unwrap();
+        for stream in 1..1000 {
+            send(picture());
+            send(Order::Stop);
+            send(Order::Start(stream, mode()));
+        }
+        send(picture());
+        assert!(matches!(next(&orders), Some(Order::Start(999, _))));
+        assert!(orders.try_recv().is_err(), "nothing is left to be done");
+        send(Order::Start(1000, mode()));
+        send(Order::Stop);
+        assert!(matches!(next(&orders), Some(Order::Stop)));
+        send(picture());
+        assert!(matches!(next(&orders), Some(Order::LetGo(_))));
+        drop(sender);
+        assert!(next(&orders).is_none());
     }
 
     #[test]

@@ -19,6 +19,7 @@ use virtio_device::{Pages, Waker};
 
 use crate::controls::Controls;
 use crate::function::{Context, Function};
+use crate::memory::PlaneMemory;
 use crate::outbox::{Outbox, Session};
 use crate::payload::{Answer, Input};
 use crate::queue::{Filled, Queue, Queued};
@@ -187,6 +188,10 @@ impl Function for Camera {
         context: &mut Context<'_>,
     ) -> Answer {
         self.run(session, ioctl, input, context)
+    }
+
+    fn memory_at(&self, session: Session, offset: u32) -> Option<Arc<PlaneMemory>> {
+        self.queue.memory_at(session, offset)
     }
 
     fn turn(&mut self, context: &mut Context<'_>) -> Vec<(Session, Errno)> {

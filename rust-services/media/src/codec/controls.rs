@@ -2,7 +2,7 @@
 
 //! Controls of decoders and encoders, and what they come to.
 
-use agl_virtio_codec::{BitrateMode, Codec, EncoderSettings, H264Profile, Profile};
+use agl_virtio_codec::{BitrateMode, Codec, EncoderSettings, H264Profile, Profile, Vp8Profile};
 
 use super::formats::Chosen;
 use super::{Offer, Way};
@@ -43,9 +43,20 @@ const HEVC_NUMBERS: [u8; 13] = [10, 20, 21, 30, 31, 40, 41, 50, 51, 52, 60, 61, 
 const ANY_H264_LEVEL: i32 = 11;
 const ANY_HEVC_LEVEL: i32 = 5;
 
-const DECODER: [Spec; 2] = [
+const HEVC_PROFILES: &[&str] = &["Main", "Main Still Picture"];
+const VP8_PROFILES: &[&str] = &["0", "1"];
+/// Others have more bits than the raw formats.
+const VP9_PROFILES: &[&str] = &["0"];
+
+const DECODER: [Spec; 7] = [
     Spec::class(USER_CLASS, "User Controls"),
     least_buffers(MIN_BUFFERS_FOR_CAPTURE, "Min Number of Capture Buffers", 2),
+    Spec::class(CODEC_CLASS, "Codec Controls"),
+    // What is decoded is the stream's to say; the menus tell what can be.
+    can_be_decoded(H264_PROFILE, "H264 Profile", H264_PROFILES, H264_HIGH),
+    can_be_decoded(VP8_PROFILE, "VP8 Profile", &["0", "1", "2", "3"], 0),
+    can_be_decoded(VP9_PROFILE, "VP9 Profile", VP9_PROFILES, 0),
+    can_be_decoded(HEVC_PROFILE, "HEVC Profile", HEVC_PROFILES, 0),
 ];
 
 const ENCODER: [Spec; 13] = [
@@ -78,8 +89,8 @@ const ENCODER: [Spec; 13] = [
         Kind::Menu(H264_PROFILES),
         H264_HIGH,
     ),
-    Spec::new(VP8_PROFILE, "VP8 Profile", Kind::Menu(&["0"]), 0),
-    Spec::new(VP9_PROFILE, "VP9 Profile", Kind::Menu(&["0"]), 0),
+    Spec::new(VP8_PROFILE, "VP8 Profile", Kind::Menu(VP8_PROFILES), 0),
+    Spec::new(VP9_PROFILE, "VP9 Profile", Kind::Menu(VP9_PROFILES), 0),
     Spec::new(HEVC_PROFILE, "HEVC Profile", Kind::Menu(&["Main"]), 0),
     // GStreamer's v4l2h265enc does not negotiate without it.
     Spec::new(
@@ -89,6 +100,21 @@ const ENCODER: [Spec; 13] = [
         ANY_HEVC_LEVEL,
     ),
 ];
+
+const fn can_be_decoded(
+    id: u32,
+    name: &'static str,
+    profiles: &'static [&'static str],
+    default: i32,
+) -> Spec {
+    Spec {
+        id,
+        name,
+        kind: Kind::Menu(profiles),
+        default,
+        read_only: true,
+    }
+}
 
 const fn least_buffers(id: u32, name: &'static str, value: i32) -> Spec {
     Spec {
@@ -111,7 +137,7 @@ fn codec_of(id: u32) -> Option<Codec> {
     }
 }
 
-/// The controls of a device, those of codecs that it does not have left out.
+/// The controls of a device, those of codecs that it does not have left out, and headings without any.
 #[must_use]
 pub fn specs(offer: &Offer) -> Vec<Spec> {
     let all: &[Spec] = match offer.way {
@@ -120,7 +146,11 @@ pub fn specs(offer: &Offer) -> Vec<Spec> {
     };
     let offered =
         |spec: &&Spec| codec_of(spec.id).is_none_or(|codec| offer.codecs.contains(&codec));
-    all.iter().filter(offered).copied().collect()
+    let mut specs: Vec<Spec> = all.iter().filter(offered).copied().collect();
+    if specs.last().is_some_and(|last| last.kind == Kind::Class) {
+        specs.pop();
+    }
+    specs
 }
 
 fn number(controls: &Controls, id: u32) -> u32 {
@@ -149,6 +179,11 @@ pub fn settings(controls: &Controls, chosen: &Chosen) -> EncoderSettings {
             let value = controls.value(HEVC_LEVEL);
             (None, level(value, ANY_HEVC_LEVEL, &HEVC_NUMBERS))
         }
+        Codec::Vp8 => match controls.value(VP8_PROFILE) {
+            1 => (Some(Profile::Vp8(Vp8Profile::One)), None),
+            // What encoders take by themselves.
+            _ => (None, None),
+        },
         _ => (None, None),
     };
     EncoderSettings {
@@ -166,7 +201,56 @@ pub fn settings(controls: &Controls, chosen: &Chosen) -> EncoderSettings {
 
 #[cfg(test)]
 mod tests {
+    use agl_virtio_codec::{Limits, Size};
+
     use super::*;
+
+    fn offer(way: Way, codecs: &[Codec]) -> Offer {
+        Offer {
+            way,
+            codecs: codecs.to_vec(),
+            limits: Limits {
+                least: Size::new(16, 16),
+                most: Size::new(512, 512),
+            },
+            max_streams: 1,
+            max_pixel_rate: 1,
+            max_input_bytes: 1,
+            max_runs: 1,
+        }
+    }
+
+    #[test]
+    fn a_decoder_tells_the_profiles_of_its_codecs_and_lets_none_be_set() {
+        let all = specs(&offer(Way::Decode, &Codec::ALL));
+        assert_eq!(all, DECODER);
+        assert!(all.is_sorted_by_key(|spec| spec.id));
+        assert!(all.iter().all(|spec| spec.read_only));
+        let few = specs(&offer(Way::Decode, &[Codec::Vp8, Codec::Mpeg2]));
+        let ids: Vec<u32> = few.iter().map(|spec| spec.id).collect();
+        let wanted = [
+            USER_CLASS,
+            MIN_BUFFERS_FOR_CAPTURE,
+            CODEC_CLASS,
+            VP8_PROFILE,
+        ];
+        assert_eq!(ids, wanted);
+        let none = specs(&offer(Way::Decode, &[Codec::Mpeg2]));
+        assert_eq!(none, DECODER[..2], "no heading of nothing");
+    }
+
+    #[test]
+    fn a_profile_of_vp8_reaches_the_encoder_and_that_of_others_does_not() {
+        let offer = offer(Way::Encode, &[Codec::Vp8, Codec::H264]);
+        let mut controls = Controls::new(&specs(&offer));
+        let mut chosen = Chosen::new(&offer);
+        assert_eq!(settings(&controls, &chosen).profile, None);
+        controls.put(VP8_PROFILE, 1);
+        let profile = settings(&controls, &chosen).profile;
+        assert_eq!(profile, Some(Profile::Vp8(Vp8Profile::One)));
+        chosen.codec = Codec::H264;
+        assert_eq!(settings(&controls, &chosen).profile, None);
+    }
 
     #[test]
     fn levels_in_words_are_those_in_numbers_and_the_usual_one_is_left_to_the_encoder() {

@@ -2,7 +2,7 @@
 
 //! Formats of both queues: what there is, and what a wish comes to.
 
-use agl_virtio_codec::{Codec, Layout, PixelFormat, Size};
+use agl_virtio_codec::{Codec, Layout, PixelFormat, Position, Size};
 
 use super::{Offer, Way};
 use crate::v4l2::format::{COLORSPACE_REC709, FIELD_NONE};
@@ -117,7 +117,7 @@ pub struct Chosen {
     pub raw: Raw,
     /// How pictures lie.
     pub layout: Layout,
-    /// What is seen of them, from the upper left corner on.
+    /// What is seen of them, from the layout's origin on.
     pub visible: Size,
     colours: Colours,
     /// From one picture to the next; an encoder's program says it.
@@ -187,12 +187,21 @@ impl Chosen {
         self.layout = Layout::packed(self.raw.format, size, ROW_ALIGN);
     }
 
-    /// What of its pictures is seen: an encoder's program says so, in whole samples.
-    pub fn crop(&mut self, wish: Size) {
-        let side = |wish: u32, most: u32| wish.clamp(2, most) & !1;
-        let all = self.layout.size;
-        self.visible = Size::new(side(wish.width, all.width), side(wish.height, all.height));
-        self.coded_size = coded_bytes(self.visible, self.coded_size);
+    /// A stream's header says that its pictures have this size. A program that has supposed it keeps
+    /// its buffers, and the place of pictures in them.
+    pub fn learn(&mut self, visible: Size) {
+        if visible != self.visible {
+            self.resize(visible);
+        }
+    }
+
+    /// Bytes of a buffer for coded bytes follow what is seen of an encoder's pictures.
+    pub fn see(&mut self, origin: Position, visible: Size) {
+        self.layout.origin = origin;
+        if self.visible != visible {
+            self.visible = visible;
+            self.coded_size = coded_bytes(visible, self.coded_size);
+        }
     }
 
     /// A wish for the queue of coded bytes: another codec, the size of the stream, of buffers.
@@ -229,12 +238,18 @@ impl Chosen {
         let wanted = FourCc(pix.pixelformat);
         let found = RAW.iter().find(|raw| raw.fourcc == wanted);
         self.raw = found.copied().unwrap_or(RAW[0]);
+        let size = offer.limits.clamp(Size::new(pix.width, pix.height)).even();
         match self.way {
-            // The stream has its size.
-            Way::Decode => self.lay_out(self.visible.even()),
+            // The stream has its size, and lies at the beginning of what may be larger.
+            Way::Decode => {
+                let least = self.visible.even();
+                self.lay_out(Size::new(
+                    size.width.max(least.width),
+                    size.height.max(least.height),
+                ));
+            }
             Way::Encode => {
                 self.colours = Colours::of(pix);
-                let size = offer.limits.clamp(Size::new(pix.width, pix.height)).even();
                 self.resize(size);
             }
         }

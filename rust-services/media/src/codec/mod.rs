@@ -12,6 +12,7 @@ pub mod controls;
 pub mod formats;
 mod input;
 mod output;
+mod selection;
 mod session;
 mod stream;
 
@@ -26,6 +27,7 @@ use rustix::io::Errno;
 use virtio_device::Waker;
 
 use crate::function::{Context, Function};
+use crate::memory::PlaneMemory;
 use crate::outbox::Session;
 use crate::payload::{Answer, Input};
 use crate::statistics::Statistics;
@@ -193,6 +195,15 @@ impl Function for CodecDevice {
             self.statistics.over_budget();
         }
         answer
+    }
+
+    fn memory_at(&self, session: Session, offset: u32) -> Option<Arc<PlaneMemory>> {
+        let stream = &self.sessions.get(&session)?.stream;
+        let queues = [&stream.output, &stream.capture];
+        let mut found = queues
+            .into_iter()
+            .filter_map(|queue| queue.memory_at(session, offset));
+        found.next()
     }
 
     fn turn(&mut self, context: &mut Context<'_>) -> Vec<(Session, Errno)> {

@@ -83,7 +83,7 @@ impl Stream {
             return Err(format!("its pictures of {size} are larger than allowed"));
         }
         let before = *chosen;
-        chosen.resize(size);
+        chosen.learn(size);
         let rate = self.rate(chosen);
         if !self.reckon(size, rate, shop) {
             return Err(format!(

@@ -9,7 +9,7 @@ use zerocopy::FromZeros;
 use super::controls;
 use super::formats::{Chosen, MOST_CODED, MOST_RATE, RAW, fourcc};
 use super::stream::{LEAST_BUFFERS, Stream, Workshop};
-use super::{Offer, Room, Way};
+use super::{Offer, Room, Way, selection};
 use crate::buffers;
 use crate::controls::Controls;
 use crate::function::Context;
@@ -21,9 +21,7 @@ use crate::v4l2::input::{
     CONTINUOUS, CaptureParm, DecoderCmd, EncoderCmd, FrameInterval, FrameSize, STEPWISE, Selection,
     TIME_PER_FRAME,
 };
-use crate::v4l2::{
-    BufType, EventSubscription, Format, FormatDescription, Fraction, Ioctl, Rectangle,
-};
+use crate::v4l2::{BufType, EventSubscription, Format, FormatDescription, Fraction, Ioctl};
 
 /// `V4L2_FMT_FLAG_DYN_RESOLUTION`: a stream may change its size.
 const DYNAMIC_SIZE: u32 = 8;
@@ -31,12 +29,6 @@ const DYNAMIC_SIZE: u32 = 8;
 const START: u32 = 0;
 /// `V4L2_DEC_CMD_STOP` and `V4L2_ENC_CMD_STOP`.
 const STOP: u32 = 1;
-/// V4L2_SEL_TGT_*.
-const CROP: u32 = 0;
-const CROP_DEFAULT: u32 = 1;
-const CROP_BOUNDS: u32 = 2;
-const COMPOSE: u32 = 0x100;
-const COMPOSE_PADDED: u32 = 0x103;
 
 /// An open file.
 pub(super) struct CodecSession {
@@ -214,7 +206,7 @@ impl CodecSession {
                 self.parm(parm)
             }),
             Ioctl::GSelection => change(input, |selection: &mut Selection| {
-                selection.r = self.rectangle(selection)?;
+                selection.r = selection::told(self.stream.way, &self.chosen, selection)?;
                 Ok(())
             }),
             Ioctl::SSelection => change(input, |selection: &mut Selection| self.select(selection)),
@@ -338,46 +330,22 @@ impl CodecSession {
         Ok(())
     }
 
-    fn rectangle(&self, selection: &Selection) -> Result<Rectangle, Errno> {
-        let encodes = self.stream.way == Way::Encode;
-        // Of multi-planar queues, the single-planar names count too.
-        let of_pictures: &[u32] = if encodes { &[2, 10] } else { &[1, 9] };
-        if !of_pictures.contains(&selection.type_) {
-            return Err(Errno::INVAL);
-        }
-        let whole = |size: Size| Rectangle {
-            left: 0,
-            top: 0,
-            width: size.width,
-            height: size.height,
-        };
-        let (seen, all) = (whole(self.chosen.visible), whole(self.chosen.layout.size));
-        match selection.target {
-            CROP => Ok(seen),
-            CROP_BOUNDS => Ok(all),
-            CROP_DEFAULT => Ok(if encodes { all } else { seen }),
-            COMPOSE..=COMPOSE_PADDED if !encodes => Ok(seen),
-            _ => Err(Errno::INVAL),
-        }
-    }
-
-    /// An encoder's is set; a decoder scales nothing and says what it does.
+    /// A rectangle is another one from the next picture on; that of an encoder makes another stream.
     fn select(&mut self, selection: &mut Selection) -> Result<(), Errno> {
-        let now = self.rectangle(selection)?;
-        if !matches!(selection.target, CROP | COMPOSE) {
-            return Err(Errno::INVAL);
+        let way = self.stream.way;
+        selection::told(way, &self.chosen, selection)?;
+        let mut chosen = self.chosen;
+        selection::set(way, &mut chosen, selection)?;
+        match way {
+            // Pictures of one place would come after those of another in the same queue.
+            Way::Decode if self.stream.capture.streams() && chosen != self.chosen => {
+                return Err(Errno::BUSY);
+            }
+            Way::Decode => {}
+            Way::Encode if self.stream.capture.is_busy() => return Err(Errno::BUSY),
+            Way::Encode => self.stream.end_coder(),
         }
-        if self.stream.way == Way::Decode {
-            selection.r = now;
-            return Ok(());
-        }
-        if self.stream.capture.is_busy() {
-            return Err(Errno::BUSY);
-        }
-        self.stream.end_coder();
-        self.chosen
-            .crop(Size::new(selection.r.width, selection.r.height));
-        selection.r = self.rectangle(selection)?;
+        self.chosen = chosen;
         Ok(())
     }
 }

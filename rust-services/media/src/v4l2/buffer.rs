@@ -44,6 +44,8 @@ impl Memory {
 pub struct BufferFlags(pub u32);
 
 impl BufferFlags {
+    /// Mapped by the driver.
+    pub const MAPPED: Self = Self(0x1);
     /// With the device.
     pub const QUEUED: Self = Self(0x2);
     /// Ready for the driver.
@@ -177,10 +179,14 @@ pub struct CreateBuffers {
     pub reserved: [u32; 5],
 }
 
+/// `V4L2_FIELD_ANY`: the driver leaves it open.
+pub const FIELD_ANY: u32 = 0;
 /// `V4L2_BUF_CAP_SUPPORTS_MMAP`.
 pub const CAN_MMAP: u32 = 1;
 /// `V4L2_BUF_CAP_SUPPORTS_USERPTR`: pages of the guest.
 pub const CAN_SHARE_PAGES: u32 = 2;
+/// `V4L2_BUF_CAP_SUPPORTS_ORPHANED_BUFS`: buffers may go while their memory is mapped.
+pub const CAN_BE_ORPHANED: u32 = 0x10;
 
 const _: () = {
     assert!(size_of::<Buffer>() == 88);

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use agl_virtio_codec::coder::Job;
 use agl_virtio_codec::scripted::Script;
 use agl_virtio_codec::{Bell, Codec, Event as Told, Limits, Size};
 use agl_virtio_media::codec::{CodecDevice, Offer, Way};
@@ -105,6 +106,7 @@ impl Program {
 
     pub(crate) fn close(&mut self, session: u32) {
         let context = &mut Context {
+            budget: None,
             memory: &self.memory,
             now: Duration::ZERO,
             outbox: &mut self.outbox,
@@ -114,6 +116,7 @@ impl Program {
 
     fn run(&mut self, ioctl: Ioctl, payload: &[u8]) -> Answer {
         let context = &mut Context {
+            budget: None,
             memory: &self.memory,
             now: Duration::ZERO,
             outbox: &mut self.outbox,
@@ -127,6 +130,7 @@ impl Program {
     /// Time for the device to go on.
     pub(crate) fn turn(&mut self) {
         let context = &mut Context {
+            budget: None,
             memory: &self.memory,
             now: Duration::ZERO,
             outbox: &mut self.outbox,
@@ -330,6 +334,11 @@ impl Program {
     /// Codecs that were opened so far.
     pub(crate) fn opened(&self) -> usize {
         self.script.opened()
+    }
+
+    /// What the codec that was opened last is wanted for.
+    pub(crate) fn job(&self) -> Job {
+        *self.script.jobs().last().unwrap()
     }
 
     /// What the codec was told so far.

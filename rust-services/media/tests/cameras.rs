@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Cameras of the host, through GStreamer as a car's are: shared by guests in PipeWire; and, where there
+//! is one, of the kernel: `tests/bench/check-camera-host` runs the ignored test in a user-mode Linux
+//! that has one (vivid).
+#![cfg(feature = "gstreamer")]
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "in a test, a panic is the verdict"
+)]
+
+#[path = "driver/camera.rs"]
+#[allow(dead_code, reason = "the device's own tests use the rest")]
+mod camera;
+#[allow(dead_code, reason = "the device's own tests use the rest")]
+mod driver;
+#[path = "../../snd/tests/pipewire/server.rs"]
+#[allow(dead_code, reason = "sound's own tests use the rest")]
+mod server;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use agl_virtio_media::v4l2::Buffer;
+use camera::{SIZE, STREAMON};
+use driver::Driver;
+use frontend::memory::Buffer as GuestBuffer;
+use frontend::service_under_test::{Launch, ServiceUnderTest};
+use server::PipeWire;
+use zerocopy::FromBytes;
+
+/// Buffers of a program that looks.
+const BUFFERS: u32 = 3;
+
+/// A camera of PipeWire's own.
+const CAMERA: &str = "context.spa-libs = { videotestsrc = videotestsrc/libspa-videotestsrc }
+    context.objects = [ { factory = spa-node-factory args = { factory.name = videotestsrc
+        node.name = rear media.class = Video/Source media.role = Camera } } ]";
+
+/// A guest with a program that looks at a camera.
+struct Viewer {
+    driver: Driver,
+    session: u32,
+    pages: Vec<GuestBuffer>,
+    // Ends after its driver.
+    _service: ServiceUnderTest,
+}
+
+impl Viewer {
+    fn new(launch: Launch) -> Self {
+        let service = launch.start().unwrap();
+        let mut driver = Driver::new(&service);
+        let session = driver.open().unwrap();
+        driver.prepare(session, BUFFERS);
+        let pages: Vec<_> = (0..BUFFERS).map(|_| driver.pages()).collect();
+        for (index, pages) in (0..).zip(&pages) {
+            assert_eq!(driver.queue(session, index, pages), 0);
+        }
+        assert_eq!(driver.word(session, STREAMON, 1), 0);
+        Self {
+            driver,
+            session,
+            pages,
+            _service: service,
+        }
+    }
+
+    /// The next picture, 320x240 in NV12; its buffer is queued again.
+    fn picture(&mut self) -> Vec<u8> {
+        let (code, of, rest) = self.driver.event();
+        self.driver.0.offer_event().unwrap();
+        assert_eq!((code, of), (1, self.session), "the camera goes on");
+        let (buffer, _) = Buffer::read_from_prefix(&rest).unwrap();
+        assert_eq!(buffer.bytesused, SIZE);
+        let pages = self.pages[buffer.index as usize];
+        let memory = self.driver.0.guest_mut().memory();
+        let bytes = memory.bytes(pages.addr, SIZE).unwrap();
+        assert_eq!(self.driver.queue(self.session, buffer.index, &pages), 0);
+        bytes
+    }
+}
+
+/// Whether the seven bars of a test picture are there, white at the left and blue at the right: each is
+/// darker than the one before, and all but the first have a colour. `bars` is how many there are, `row` one
+/// in which nothing else is.
+fn has_bars(picture: &[u8], bars: usize, row: usize) -> bool {
+    let columns = (0..7).map(|bar| 320 * (2 * bar + 1) / (2 * bars));
+    let (luma, chroma) = picture.split_at(320 * 240);
+    let light: Vec<u8> = columns.clone().map(|x| luma[row * 320 + x]).collect();
+    let coloured = columns.skip(1).all(|x| {
+        let at = row / 2 * 320 + x / 2 * 2;
+        chroma[at..at + 2]
+            .iter()
+            .any(|part| part.abs_diff(128) > 20)
+    });
+    coloured && light.windows(2).all(|pair| pair[0] > pair[1] + 3)
+}
+
+fn with_paths(launch: Launch, paths: impl IntoIterator<Item = PathBuf>) -> Launch {
+    paths.into_iter().fold(launch, |launch, path| {
+        launch.args([PathBuf::from("--path"), path])
+    })
+}
+
+fn launch(folder: &Path, pipeline: &str) -> Launch {
+    Launch::new(
+        env!("CARGO_BIN_EXE_agl-virtio-media"),
+        folder.join("socket"),
+    )
+    .args(["--log", "info", "--bus", "none", "--pipeline", pipeline])
+}
+
+#[test]
+fn two_guests_look_at_one_camera_through_pipewire() {
+    let pipewire = PipeWire::with(CAMERA, "\"Video/Source\"");
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let mut viewers = folders.each_ref().map(|folder| {
+        let mut launch = launch(folder.path(), "pipewiresrc target-object=rear");
+        for (name, value) in pipewire.environment() {
+            launch = launch.env(name, value);
+        }
+        Viewer::new(with_paths(launch, [pipewire.socket()]))
+    });
+    for _ in 0..30 {
+        for viewer in &mut viewers {
+            assert!(has_bars(&viewer.picture(), 7, 100), "the camera's picture");
+        }
+    }
+    // One that leaves takes nothing from the other.
+    let [first, mut second] = viewers;
+    drop(first);
+    for _ in 0..10 {
+        assert!(has_bars(&second.picture(), 7, 100));
+    }
+}
+
+/// The video device of the kernel with such a name.
+fn video_device(name: &str) -> PathBuf {
+    let all = fs::read_dir("/sys/class/video4linux").unwrap();
+    let found = all.map(|entry| entry.unwrap().path()).find(|device| {
+        let told = fs::read_to_string(device.join("name")).unwrap();
+        told.trim_end() == name
+    });
+    let found = found.unwrap_or_else(|| panic!("no device {name}"));
+    Path::new("/dev").join(found.file_name().unwrap())
+}
+
+#[test]
+#[ignore = "needs a camera: tests/bench/check-camera-host has one"]
+fn a_camera_of_the_kernel_is_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let device = video_device("vivid-000-vid-cap");
+    let pipeline = format!("v4l2src device={}", device.display());
+    let mut viewer = Viewer::new(with_paths(launch(folder.path(), &pipeline), [device]));
+    let pictures: Vec<_> = (0..10).map(|_| viewer.picture()).collect();
+    assert!(pictures.iter().all(|picture| has_bars(picture, 8, 230)));
+    // Its clock stands in them; one may come twice.
+    assert_ne!(pictures.first(), pictures.last());
+}
