@@ -21,7 +21,9 @@ SRC_URI = "\
     file://formats.c \
     file://ioctls.c \
     file://negotiation.c \
+    file://objects.c \
     file://queue.c \
+    file://selection.c \
     file://session.c \
     file://stream.c \
     file://wire.h \

@@ -8,10 +8,13 @@ use std::time::Duration;
 
 use agl_virtio_codec::Bell;
 use agl_virtio_service::Heartbeat;
-use virtio_device::{Chain, Device, Handler, Io, Memory, QueueSpec, Start, ThreadPlan};
+use virtio_device::{
+    Chain, Device, Handler, Io, Memory, QueueSpec, Start, ThreadPlan, Ticket as Asked,
+};
 
 use crate::coder::Codecs;
 use crate::model::{Function, Model, Outbox, Shared, Ticket};
+use crate::objects::Objects;
 use crate::statistics::Statistics;
 use crate::wire::{Answer, Dialect, Event, HEADER_SIZE, MOST_REQUEST, Queue, Refusal};
 
@@ -27,6 +30,8 @@ pub const DECODER_ID: u32 = 31;
 const F_GUEST_PAGES: u64 = 1 << 0;
 /// Which need not follow each other.
 const F_NON_CONTIG: u64 = 1 << 1;
+/// Or objects that other devices have exported. Offered to VMMs that can find those.
+const F_VIRTIO_OBJECT: u32 = 1 << 2;
 const QUEUES: [QueueSpec; 2] = [QueueSpec { name: "commandq" }, QueueSpec { name: "eventq" }];
 /// Makes [`Handler::woken`] look at codecs, and send events.
 const LOOK: u32 = 0;
@@ -93,7 +98,11 @@ impl Device for VideoDevice {
     }
 
     fn features(&self) -> u64 {
-        F_GUEST_PAGES | F_NON_CONTIG
+        F_GUEST_PAGES | F_NON_CONTIG | u64::from(F_VIRTIO_OBJECT)
+    }
+
+    fn features_of_shared_objects(&self) -> u32 {
+        F_VIRTIO_OBJECT
     }
 
     fn queues(&self) -> &[QueueSpec] {
@@ -128,6 +137,7 @@ impl Device for VideoDevice {
                     chains: BTreeMap::new(),
                     tickets: 0,
                     events: VecDeque::new(),
+                    objects: Objects::default(),
                     saved: None,
                 }),
             }
@@ -147,6 +157,8 @@ struct VideoHandler {
     tickets: u64,
     /// What the driver is to hear.
     events: VecDeque<(u32, Event)>,
+    /// What the VMM is asked for.
+    objects: Objects,
     /// The streams as they lie in the record; unknown before the first queue runs.
     saved: Option<Vec<u32>>,
 }
@@ -182,7 +194,8 @@ impl VideoHandler {
         if chain.read(io.memory(), 0, &mut bytes).is_err() {
             return Err((0, Refusal::InvalidParameter));
         }
-        let request = self.dialect.parse(&bytes)?;
+        let memory = |stream, queue| self.model.memory(stream, queue);
+        let request = self.dialect.parse(&bytes, &memory)?;
         if chain.is_suspect() {
             // The service has died over it twice.
             return Err((request.stream, Refusal::InvalidOperation));
@@ -215,6 +228,7 @@ impl VideoHandler {
                 io.complete(chain, written);
             }
         }
+        self.objects.seek(io, out.wanted);
         for event in out.events {
             if self.events.len() < MOST_EVENTS {
                 self.events.push_back(event);
@@ -248,8 +262,14 @@ impl VideoHandler {
         if !io.running(COMMANDS) {
             return;
         }
+        let imports = io.features() & u64::from(F_VIRTIO_OBJECT) != 0;
+        self.model.set_imports(imports);
         self.take(io);
         let mut out = Outbox::default();
+        for (wanted, found) in self.objects.take() {
+            self.model
+                .found(wanted.ticket, wanted.plane, found, &mut out);
+        }
         self.model.turn(&io.memory().clone(), &mut out);
         self.tell(io, out);
         self.save(io);
@@ -326,6 +346,11 @@ impl Handler for VideoHandler {
         self.turn(io);
     }
 
+    fn answered(&mut self, io: &mut Io, ticket: Asked, answer: virtio_device::Answer) {
+        self.objects.answered(ticket, answer);
+        self.turn(io);
+    }
+
     fn deadline(&mut self, io: &mut Io) {
         self.turn(io);
     }
@@ -334,6 +359,7 @@ impl Handler for VideoHandler {
         self.model.reset();
         self.chains.clear();
         self.events.clear();
+        self.objects.forget();
         self.save(io);
     }
 }

@@ -1,37 +1,89 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Resources in the guest's memory.
+//! Resources in the guest's memory, and in objects of other devices.
 
-use virtio_device::{Memory, Pages};
+use std::os::fd::OwnedFd;
 
-use crate::model::Guest;
+use virtio_device::{Memory, Object, ObjectAccess, ObjectError, Pages};
+
+use crate::model::{Access, Guest};
 
 /// Bytes of a plane, at most.
 const MOST_BYTES: usize = 256 << 20;
 /// Runs of a plane, at most.
 const MOST_RUNS: usize = 1 << 17;
 
-impl Guest for Memory {
-    type Buffer = Pages;
+/// Memory of a plane.
+#[derive(Debug)]
+pub enum Buffer {
+    /// In the guest's.
+    Pages(Pages),
+    /// In another device's.
+    Object(Object),
+}
 
-    fn buffer(&self, runs: &[(u64, u32)]) -> Option<Pages> {
+impl Buffer {
+    /// The memory of an object that was found.
+    ///
+    /// # Errors
+    /// As [`Object::new`].
+    pub(crate) fn of_object(found: OwnedFd) -> Result<Self, ObjectError> {
+        Object::new(found, MOST_BYTES).map(Self::Object)
+    }
+}
+
+impl From<Access> for ObjectAccess {
+    fn from(access: Access) -> Self {
+        match access {
+            Access::Read => Self::Read,
+            Access::Write => Self::Write,
+        }
+    }
+}
+
+impl Guest for Memory {
+    type Buffer = Buffer;
+
+    fn buffer(&self, runs: &[(u64, u32)]) -> Option<Buffer> {
         if runs.len() > MOST_RUNS {
             return None;
         }
         let pages = Pages::new(self, joined(runs)).ok()?;
-        (!pages.is_empty() && pages.len() <= MOST_BYTES).then_some(pages)
+        let fits = !pages.is_empty() && pages.len() <= MOST_BYTES;
+        fits.then_some(Buffer::Pages(pages))
     }
 
-    fn len(&self, buffer: &Pages) -> usize {
-        buffer.len()
+    fn len(&self, buffer: &Buffer) -> usize {
+        match buffer {
+            Buffer::Pages(pages) => pages.len(),
+            Buffer::Object(object) => object.len(),
+        }
     }
 
-    fn read(&self, buffer: &Pages, offset: usize, bytes: &mut [u8]) -> bool {
-        buffer.read(self, offset, bytes).is_ok()
+    fn begin(&self, buffer: &Buffer, access: Access) {
+        if let Buffer::Object(object) = buffer {
+            object.begin(access.into());
+        }
     }
 
-    fn write(&self, buffer: &Pages, offset: usize, bytes: &[u8]) -> bool {
-        buffer.write(self, offset, bytes).is_ok()
+    fn end(&self, buffer: &Buffer, access: Access) {
+        if let Buffer::Object(object) = buffer {
+            object.end(access.into());
+        }
+    }
+
+    fn read(&self, buffer: &Buffer, offset: usize, bytes: &mut [u8]) -> bool {
+        match buffer {
+            Buffer::Pages(pages) => pages.read(self, offset, bytes).is_ok(),
+            Buffer::Object(object) => object.read(offset, bytes).is_ok(),
+        }
+    }
+
+    fn write(&self, buffer: &Buffer, offset: usize, bytes: &[u8]) -> bool {
+        match buffer {
+            Buffer::Pages(pages) => pages.write(self, offset, bytes).is_ok(),
+            Buffer::Object(object) => object.write(offset, bytes).is_ok(),
+        }
     }
 }
 

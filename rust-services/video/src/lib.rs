@@ -19,6 +19,7 @@ pub mod control;
 pub mod device;
 mod guest;
 pub mod model;
+mod objects;
 pub mod service;
 pub mod statistics;
 pub mod wire;

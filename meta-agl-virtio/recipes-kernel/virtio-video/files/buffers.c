@@ -187,11 +187,17 @@ int vv_lane_init(struct vv_session *session, enum vv_side side)
 	 */
 	if (!vv->physical || !device_iommu_mapped(vv->dma_dev))
 		queue->io_modes |= VB2_DMABUF;
+	queue->mem_ops = &vb2_dma_sg_memops;
+#ifdef VV_HAS_OBJECTS
+	if (vv_side_has_objects(vv, side)) {
+		queue->io_modes = VB2_DMABUF;
+		queue->mem_ops = &vv_object_memops;
+	}
+#endif
 	queue->dev = vv->dma_dev;
 	queue->lock = &session->lock;
 	queue->drv_priv = session;
 	queue->ops = &vv_buffer_ops;
-	queue->mem_ops = &vb2_dma_sg_memops;
 	queue->buf_struct_size = sizeof(struct vv_buffer);
 	queue->timestamp_flags = V4L2_BUF_FLAG_TIMESTAMP_COPY;
 	return vb2_queue_init(queue);

@@ -42,11 +42,17 @@ static int vv_do_in_stream(struct vv_session *session,
 	return err;
 }
 
+static __le32 vv_memory_of(struct vv_device *vv, enum vv_side side)
+{
+	return cpu_to_le32(vv_side_has_objects(vv, side) ?
+			   VV_MEM_VIRTIO_OBJECT : VV_MEM_GUEST_PAGES);
+}
+
 int vv_stream_create(struct vv_device *vv, u32 id, u32 coded_format)
 {
 	struct vv_wire_stream_create out = {
-		.in_mem_type = cpu_to_le32(VV_MEM_GUEST_PAGES),
-		.out_mem_type = cpu_to_le32(VV_MEM_GUEST_PAGES),
+		.in_mem_type = vv_memory_of(vv, VV_IN),
+		.out_mem_type = vv_memory_of(vv, VV_OUT),
 		.coded_format = cpu_to_le32(coded_format),
 	};
 
@@ -118,6 +124,31 @@ static u32 vv_plane_pieces(struct vv_device *vv, struct vb2_buffer *vb,
 	return left ? 0 : count;
 }
 
+#ifdef VV_HAS_OBJECTS
+static int vv_attach_objects(struct vv_session *session, enum vv_side side,
+			     struct vb2_buffer *vb)
+{
+	struct {
+		struct vv_wire_resource_attach head;
+		struct vv_wire_object objects[VV_MAX_PLANES];
+	} __packed out = {
+		.head.queue_type = cpu_to_le32(vv_wire_side(side)),
+		.head.resource_id = cpu_to_le32(vb->index + 1),
+	};
+	u32 plane;
+
+	if (vb->num_planes > VV_MAX_PLANES)
+		return -EINVAL;
+	vv_header_set(&out.head.header, VV_CMD_RESOURCE_ATTACH,
+		      session->stream);
+	for (plane = 0; plane < vb->num_planes; plane++)
+		memcpy(out.objects[plane].uuid, vv_object_name(vb, plane),
+		       sizeof(out.objects[plane].uuid));
+	return vv_do_in_stream(session, &out.head.header,
+			       offsetof(typeof(out), objects[plane]));
+}
+#endif
+
 /* Tell the device where a buffer lies. It may have known it by another place. */
 int vv_attach(struct vv_session *session, enum vv_side side,
 	      struct vb2_buffer *vb)
@@ -129,6 +160,10 @@ int vv_attach(struct vv_session *session, enum vv_side side,
 	u32 plane;
 	int err;
 
+#ifdef VV_HAS_OBJECTS
+	if (vv_side_has_objects(vv, side))
+		return vv_attach_objects(session, side, vb);
+#endif
 	for (plane = 0; plane < vb->num_planes; plane++) {
 		u32 count = vv_plane_pieces(vv, vb, plane, NULL);
 

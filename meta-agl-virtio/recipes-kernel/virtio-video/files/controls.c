@@ -4,6 +4,8 @@
  * reaches it when there is one.
  */
 
+#include <linux/bitops.h>
+
 #include "driver.h"
 
 #define VV_DEFAULT_BITRATE	2000000
@@ -151,9 +153,19 @@ static const struct v4l2_ctrl_ops vv_control_ops = {
 	.s_ctrl = vv_control_set,
 };
 
-/* A menu with what the device has of it, if it has anything. */
+/* Where nothing is asked for, VP8 is of its first profile, others of the last. */
+static u32 vv_menu_default(const struct vv_menu *menu, u64 has)
+{
+	return menu->codec == VV_FORMAT_VP8 ? __ffs64(has) : fls64(has) - 1;
+}
+
+/*
+ * A menu with what the device has of it, if it has anything. What a decoder
+ * decodes is for the stream to say: its menus only tell what it is able to.
+ */
 static void vv_menu_add(struct vv_session *session, const struct vv_menu *menu)
 {
+	struct v4l2_ctrl *ctrl = NULL;
 	struct vv_device *vv = session->vv;
 	struct vv_formats *all = &vv->formats[vv_coded_side(vv)];
 	const struct vv_values *values = NULL;
@@ -170,9 +182,12 @@ static void vv_menu_add(struct vv_session *session, const struct vv_menu *menu)
 			if (values->values[j] == menu->values[i].wire)
 				has |= BIT_ULL(menu->values[i].v4l2);
 	if (has)
-		v4l2_ctrl_new_std_menu(&session->controls, &vv_control_ops,
-				       menu->id, fls64(has) - 1, ~has,
-				       fls64(has) - 1);
+		ctrl = v4l2_ctrl_new_std_menu(&session->controls,
+					      &vv_control_ops, menu->id,
+					      fls64(has) - 1, ~has,
+					      vv_menu_default(menu, has));
+	if (ctrl && !vv->encoder)
+		ctrl->flags |= V4L2_CTRL_FLAG_READ_ONLY;
 }
 
 /* Of all codecs together: which of them is chosen comes later. */

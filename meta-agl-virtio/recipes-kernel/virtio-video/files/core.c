@@ -198,6 +198,11 @@ static struct vv_device *vv_device_new(struct virtio_device *vdev)
 	vv->encoder = vdev->id.device == VV_ID_ENCODER;
 	vv->non_contig = virtio_has_feature(vdev, VV_F_NON_CONTIG);
 	vv->physical = virtio_has_dma_quirk(vdev);
+	vv->objects = vv_objects_wanted &&
+		      virtio_has_feature(vdev, VV_F_VIRTIO_OBJECT);
+	if (vv_objects_wanted && !vv->objects)
+		dev_warn(&vdev->dev,
+			 "the device knows no objects: it gets pages\n");
 	vv->dma_dev = get_device(vdev->dev.parent);
 	vv->vdev = vdev;
 	INIT_WORK(&vv->restart, vv_restart_work);
@@ -306,6 +311,9 @@ MODULE_DEVICE_TABLE(virtio, vv_ids);
 static const unsigned int vv_features[] = {
 	VV_F_GUEST_PAGES,
 	VV_F_NON_CONTIG,
+#ifdef VV_HAS_OBJECTS
+	VV_F_VIRTIO_OBJECT,
+#endif
 };
 
 static struct virtio_driver vv_driver = {

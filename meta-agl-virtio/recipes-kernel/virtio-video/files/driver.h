@@ -200,6 +200,7 @@ struct vv_device {
 	bool encoder;
 	bool non_contig;
 	bool physical;		/* the device knows no DMA addresses */
+	bool objects;		/* pictures lie in other devices' objects */
 	u32 max_caps_length;
 	u32 max_resp_length;
 	struct vv_formats formats[VV_SIDES];
@@ -265,7 +266,7 @@ struct vv_session {
 	struct v4l2_ctrl *min_buffers;
 	bool applying;		/* to a new stream, with the controls' lock */
 	struct vv_lane lanes[VV_SIDES];
-	struct v4l2_rect crop;	/* what is seen of the raw picture */
+	struct v4l2_rect crop;	/* what is seen of raw pictures, and where */
 	struct v4l2_fract interval;
 	struct work_struct change;
 
@@ -345,7 +346,25 @@ int vv_flow_stop(struct vv_session *session);
 int vv_flow_start(struct vv_session *session);
 void vv_flow_change(struct work_struct *work);
 
-/* ---- what programs ask: ioctls.c, negotiation.c, controls.c ---- */
+/* ---- pictures in other devices' objects: objects.c ---- */
+
+#ifdef VV_HAS_OBJECTS
+extern bool vv_objects_wanted;
+extern const struct vb2_mem_ops vv_object_memops;
+
+const u8 *vv_object_name(struct vb2_buffer *vb, u32 plane);
+#else
+#define vv_objects_wanted	false
+#endif
+
+/* Whether the buffers of a side are objects of other virtio devices. */
+static inline bool vv_side_has_objects(const struct vv_device *vv,
+				       enum vv_side side)
+{
+	return vv->objects && side == vv_raw_side(vv);
+}
+
+/* ---- what programs ask: ioctls, negotiation, selection, controls.c ---- */
 
 /* Where the capture buffers begin in what mmap() takes. */
 #define VV_OUT_OFFSET		BIT(30)
@@ -364,6 +383,7 @@ int vv_enum_intervals(struct file *file, void *priv,
 int vv_g_format(struct file *file, void *priv, struct v4l2_format *f);
 int vv_try_format(struct file *file, void *priv, struct v4l2_format *f);
 int vv_s_format(struct file *file, void *priv, struct v4l2_format *f);
+void vv_encoder_coded_follow(struct vv_session *session);
 int vv_g_selection(struct file *file, void *priv, struct v4l2_selection *sel);
 int vv_s_selection(struct file *file, void *priv, struct v4l2_selection *sel);
 int vv_g_parm(struct file *file, void *priv, struct v4l2_streamparm *parm);

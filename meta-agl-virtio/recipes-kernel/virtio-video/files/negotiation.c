@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Formats, rectangles and frame intervals as programs ask for them.
+ * Formats and frame intervals as programs ask for them.
  */
 
 #include "driver.h"
@@ -163,7 +163,7 @@ static void vv_colours_try(struct v4l2_pix_format_mplane *pix)
 	pix->xfer_func = V4L2_XFER_FUNC_DEFAULT;
 }
 
-/* What a codec gives out has the size of what goes in. */
+/* What a codec gives out has the size of what goes in, at least. */
 static const struct vv_format *vv_format_try(struct vv_session *session,
 					     enum vv_side side,
 					     struct v4l2_pix_format_mplane *pix)
@@ -172,10 +172,13 @@ static const struct vv_format *vv_format_try(struct vv_session *session,
 		vv_format_choose(session, side, pix->pixelformat);
 
 	if (side == VV_OUT) {
-		pix->width = session->vv->encoder ? session->crop.width :
-						    session->lanes[side].pix.width;
-		pix->height = session->vv->encoder ? session->crop.height :
-						     session->lanes[side].pix.height;
+		/* A decoder's buffers may be larger: it puts pictures in them. */
+		if (session->vv->encoder) {
+			pix->width = 0;
+			pix->height = 0;
+		}
+		pix->width = max_t(u32, pix->width, session->crop.width);
+		pix->height = max_t(u32, pix->height, session->crop.height);
 		vv_colours_copy(pix, &session->lanes[VV_IN].pix);
 	} else {
 		vv_colours_try(pix);
@@ -225,7 +228,7 @@ static void vv_raw_follow(struct vv_session *session)
 	};
 }
 
-static void vv_encoder_coded_follow(struct vv_session *session)
+void vv_encoder_coded_follow(struct vv_session *session)
 {
 	struct vv_lane *coded = vv_coded_lane(session);
 
@@ -254,6 +257,11 @@ static int vv_format_set(struct vv_session *session, enum vv_side side,
 	lane->format = format;
 	lane->pix = *pix;
 	vv_colours_copy(&other->pix, pix);
+	/* Where pictures are in their buffers is chosen for each format. */
+	if (!format->pixel->coded) {
+		session->crop.left = 0;
+		session->crop.top = 0;
+	}
 	if (!vb2_is_busy(&other->queue)) {
 		if (format->pixel->coded != session->vv->encoder)
 			vv_raw_follow(session);
@@ -274,92 +282,6 @@ int vv_s_format(struct file *file, void *priv, struct v4l2_format *f)
 
 	mutex_lock(&session->lock);
 	err = vv_format_set(session, vv_side_of(f->type), &f->fmt.pix_mp);
-	mutex_unlock(&session->lock);
-	return err;
-}
-
-/* ---- rectangles ---- */
-
-static int vv_selection_get(struct vv_session *session,
-			    struct v4l2_selection *sel)
-{
-	const struct v4l2_pix_format_mplane *pix = &vv_raw_lane(session)->pix;
-	struct v4l2_rect all = { 0, 0, pix->width, pix->height };
-	bool encoder = session->vv->encoder;
-
-	if (sel->type != (encoder ? V4L2_BUF_TYPE_VIDEO_OUTPUT :
-				    V4L2_BUF_TYPE_VIDEO_CAPTURE))
-		return -EINVAL;
-	switch (sel->target) {
-	case V4L2_SEL_TGT_CROP:
-		sel->r = session->crop;
-		return 0;
-	case V4L2_SEL_TGT_CROP_BOUNDS:
-		sel->r = all;
-		return 0;
-	case V4L2_SEL_TGT_CROP_DEFAULT:
-		sel->r = encoder ? all : session->crop;
-		return 0;
-	case V4L2_SEL_TGT_COMPOSE:
-	case V4L2_SEL_TGT_COMPOSE_DEFAULT:
-	case V4L2_SEL_TGT_COMPOSE_PADDED:
-	case V4L2_SEL_TGT_COMPOSE_BOUNDS:
-		if (encoder)
-			return -EINVAL;
-		sel->r = session->crop;
-		return 0;
-	}
-	return -EINVAL;
-}
-
-int vv_g_selection(struct file *file, void *priv, struct v4l2_selection *sel)
-{
-	struct vv_session *session = vv_session_of(file);
-	int err;
-
-	mutex_lock(&session->lock);
-	err = vv_selection_get(session, sel);
-	mutex_unlock(&session->lock);
-	return err;
-}
-
-/* Whole samples of all components, within the picture. */
-static void vv_crop_fit(struct vv_session *session, struct v4l2_rect *r)
-{
-	const struct vv_lane *raw = vv_raw_lane(session);
-	u32 width = ALIGN_DOWN(clamp_t(u32, r->width, 2, raw->pix.width), 2);
-	u32 height = ALIGN_DOWN(clamp_t(u32, r->height, 2, raw->pix.height), 2);
-
-	r->left = clamp_t(s32, r->left, 0, raw->pix.width - width) & ~1;
-	r->top = clamp_t(s32, r->top, 0, raw->pix.height - height) & ~1;
-	r->width = width;
-	r->height = height;
-}
-
-/* An encoder's is set; a decoder scales nothing and says what it does. */
-int vv_s_selection(struct file *file, void *priv, struct v4l2_selection *sel)
-{
-	struct vv_session *session = vv_session_of(file);
-	bool encoder = session->vv->encoder;
-	struct v4l2_selection now = *sel;
-	int err;
-
-	mutex_lock(&session->lock);
-	err = vv_selection_get(session, &now);
-	if (!err && sel->target != V4L2_SEL_TGT_CROP &&
-	    sel->target != V4L2_SEL_TGT_COMPOSE)
-		err = -EINVAL;
-	if (!err && encoder && vb2_is_busy(&session->lanes[VV_OUT].queue))
-		err = -EBUSY;
-	if (!err && encoder) {
-		vv_crop_fit(session, &sel->r);
-		session->crop = sel->r;
-		vv_encoder_coded_follow(session);
-		err = vv_params_agree(session, VV_IN);
-		sel->r = session->crop;
-	} else if (!err) {
-		sel->r = now.r;
-	}
 	mutex_unlock(&session->lock);
 	return err;
 }

@@ -16,6 +16,7 @@
 /* Feature bits. */
 #define VV_F_GUEST_PAGES		0	/* buffers are the guest's pages */
 #define VV_F_NON_CONTIG			1	/* of any number of pieces */
+#define VV_F_VIRTIO_OBJECT		2	/* or other devices' objects */
 
 #define VV_MAX_PLANES			8
 #define VV_TAG_SIZE			64
@@ -67,6 +68,7 @@ struct vv_wire_header {
 #define VV_QUEUE_OUTPUT			0x101
 
 #define VV_MEM_GUEST_PAGES		0
+#define VV_MEM_VIRTIO_OBJECT		1
 
 #define VV_LAYOUT_SINGLE_BUFFER		BIT(0)
 #define VV_LAYOUT_PER_PLANE		BIT(1)
@@ -133,7 +135,11 @@ struct vv_wire_resource_attach {
 	struct vv_wire_header header;
 	__le32 queue_type;
 	__le32 resource_id;
-	/* a struct vv_wire_sg_list for each plane */
+	/* for each plane a struct vv_wire_sg_list or vv_wire_object */
+} __packed;
+
+struct vv_wire_object {
+	__u8 uuid[16];
 } __packed;
 
 struct vv_wire_resource_queue {

@@ -2,7 +2,9 @@
 
 //! Controls: what an encoder can be asked for.
 
-use agl_virtio_codec::{BitrateMode, Codec, EncoderSettings, H264Profile, HevcProfile, Profile};
+use agl_virtio_codec::{
+    BitrateMode, Codec, EncoderSettings, H264Profile, HevcProfile, Profile, Vp8Profile,
+};
 
 use super::{Function, Shared};
 use crate::wire::{Control, Refusal};
@@ -18,6 +20,17 @@ const FIRST_LEVEL: u32 = 0x100;
 /// Where no level was asked for.
 const ANY_LEVEL: u32 = FIRST_LEVEL + 10;
 
+/// What decoders decode beside: main still picture of HEVC, profiles 2 and 3 of VP8.
+fn profiles_to_decode(codec: Codec) -> &'static [u32] {
+    match codec {
+        Codec::Hevc => &[0x202],
+        Codec::Vp8 => &[0x302, 0x303],
+        _ => &[],
+    }
+}
+
+/// What encoders can be asked for, and decoders decode too. Where nothing was asked for, an encoder
+/// takes the last one.
 fn profiles(codec: Codec) -> &'static [(u32, Option<Profile>)] {
     match codec {
         Codec::H264 => &[
@@ -26,7 +39,7 @@ fn profiles(codec: Codec) -> &'static [(u32, Option<Profile>)] {
             (0x103, Some(Profile::H264(H264Profile::High))),
         ],
         Codec::Hevc => &[(0x200, Some(Profile::Hevc(HevcProfile::Main)))],
-        Codec::Vp8 => &[(0x300, None)],
+        Codec::Vp8 => &[(0x301, Some(Profile::Vp8(Vp8Profile::One))), (0x300, None)],
         Codec::Vp9 => &[(0x400, None)],
         _ => &[],
     }
@@ -43,10 +56,14 @@ pub(super) fn query(shared: &Shared, control: u32, format: u32) -> Result<Vec<u3
         Control::Profile => {
             let codec = shared.dialect.codec(format);
             let codec = codec.ok_or(Refusal::UnsupportedControl)?;
-            let list: Vec<u32> = profiles(codec).iter().map(|(number, _)| *number).collect();
+            let mut list: Vec<u32> = profiles(codec).iter().map(|(number, _)| *number).collect();
             if list.is_empty() {
                 return Err(Refusal::UnsupportedControl);
             }
+            if !encodes {
+                list.extend(profiles_to_decode(codec));
+            }
+            list.sort_unstable();
             Ok(list)
         }
         Control::Level if shared.dialect.codec(format) == Some(Codec::H264) => {
@@ -74,7 +91,6 @@ pub(super) fn get(codec: Codec, settings: &EncoderSettings, control: u32) -> Res
                 let set = list
                     .iter()
                     .find(|(_, profile)| *profile == settings.profile);
-                // Where nothing was asked for, the encoder takes the highest.
                 set.or(list.last())
                     .map(|(number, _)| *number)
                     .ok_or(Refusal::UnsupportedControl)?

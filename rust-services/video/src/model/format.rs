@@ -2,7 +2,7 @@
 
 //! What can be chosen, and what a choice comes to.
 
-use agl_virtio_codec::{Codec, Layout, Limits, PixelFormat, Size};
+use agl_virtio_codec::{Codec, Layout, Limits, PixelFormat, Position, Size};
 
 use super::Function;
 use crate::wire::{
@@ -125,7 +125,7 @@ pub(super) struct Chosen {
     /// Bytes of a buffer for coded bytes.
     pub(super) coded_size: u32,
     pub(super) layout: Layout,
-    /// What is seen of a picture.
+    /// What is seen of a picture, from the layout's origin on.
     pub(super) visible: Size,
     /// A buffer for each plane.
     pub(super) per_plane: bool,
@@ -156,8 +156,12 @@ impl Chosen {
             .clamp(LEAST_CODED, MOST_CODED)
     }
 
-    /// Pictures have this size from now on.
+    /// Pictures have this size from now on. Where they have it already, they stay where a driver has
+    /// put them.
     pub(super) fn resize(&mut self, visible: Size) {
+        if visible == self.visible {
+            return;
+        }
         self.visible = visible;
         self.layout = Layout::packed(self.layout.format, visible.even(), RAW_ALIGN);
     }
@@ -173,8 +177,9 @@ impl Chosen {
         self.frame_rate = params.frame_rate.min(RATES.max);
     }
 
-    /// What a driver wants for pictures: the nearest that can be. `follow` where the size is the
-    /// driver's to choose.
+    /// What a driver wants for pictures: the nearest that can be. The drafts call its rectangle one for
+    /// cropping and for composing: it is what an encoder takes of a picture, and where a decoder puts one.
+    /// `follow` where the size is the driver's to choose.
     pub(super) fn set_raw(
         &mut self,
         params: &Params,
@@ -183,17 +188,21 @@ impl Chosen {
         follow: bool,
     ) {
         let format = formats.raw_of(params.format, dialect);
+        let asked = formats.limits.clamp(Size::new(params.width, params.height));
         if follow {
-            let asked = formats.limits.clamp(Size::new(params.width, params.height));
             let Rect { width, height, .. } = params.crop;
             let seen = |wanted: u32, most: u32| {
                 if wanted == 0 { most } else { wanted.min(most) }
             };
             self.visible = Size::new(seen(width, asked.width), seen(height, asked.height));
-            self.layout = Layout::packed(format, asked.even(), RAW_ALIGN);
-        } else {
-            self.layout = Layout::packed(format, self.layout.size, RAW_ALIGN);
         }
+        // A stream that has its size lies somewhere in what is as large at least.
+        let size = Size::new(
+            asked.width.max(self.visible.width),
+            asked.height.max(self.visible.height),
+        );
+        self.layout = Layout::packed(format, size.even(), RAW_ALIGN);
+        self.layout.origin = self.placed(&params.crop);
         let stride = params.planes.first().map_or(0, |plane| plane.stride);
         let most = self.layout.stride.saturating_mul(4);
         if stride > self.layout.stride && stride <= most && stride % RAW_ALIGN == 0 {
@@ -203,17 +212,36 @@ impl Chosen {
         self.frame_rate = params.frame_rate.min(RATES.max);
     }
 
+    /// The place nearest to that of a rectangle at which all that is seen lies in the picture.
+    fn placed(&self, crop: &Rect) -> Position {
+        let along = |begin: u32, seen: u32, all: u32| begin.min(all.saturating_sub(seen)) & !1;
+        let (seen, all) = (self.visible, self.layout.size);
+        Position::new(
+            along(crop.left, seen.width, all.width),
+            along(crop.top, seen.height, all.height),
+        )
+    }
+
     /// What GET_PARAMS says.
     pub(super) fn params(&self, function: Function, queue: Queue, dialect: &dyn Dialect) -> Params {
+        let decodes = function == Function::Decoder;
+        let (size, origin) = if is_coded(function, queue) && decodes {
+            // What is around a picture is not in the stream.
+            (self.visible.even(), Position::default())
+        } else if is_coded(function, queue) {
+            (self.layout.size, Position::default())
+        } else {
+            (self.layout.size, self.layout.origin)
+        };
         let mut params = Params {
             queue: queue.code(),
-            width: self.layout.size.width,
-            height: self.layout.size.height,
+            width: size.width,
+            height: size.height,
             min_buffers: LEAST_BUFFERS,
             max_buffers: MOST_BUFFERS,
             crop: Rect {
-                left: 0,
-                top: 0,
+                left: origin.left,
+                top: origin.top,
                 width: self.visible.width,
                 height: self.visible.height,
             },
@@ -258,4 +286,116 @@ fn planes(list: &[PlaneFormat]) -> [PlaneFormat; MAX_PLANES] {
         *to = *from;
     }
     planes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::V5;
+
+    const LIMITS: Limits = Limits {
+        least: Size::new(16, 16),
+        most: Size::new(512, 512),
+    };
+
+    fn wish(size: (u32, u32), crop: (u32, u32, u32, u32)) -> Params {
+        let (left, top, width, height) = crop;
+        Params {
+            format: 4,
+            width: size.0,
+            height: size.1,
+            crop: Rect {
+                left,
+                top,
+                width,
+                height,
+            },
+            num_planes: 1,
+            ..Params::default()
+        }
+    }
+
+    fn set(
+        chosen: &mut Chosen,
+        params: &Params,
+        follow: bool,
+    ) -> ((u32, u32), (u32, u32, u32, u32)) {
+        let formats = Formats::new([Codec::H264].into_iter(), LIMITS, &V5);
+        chosen.set_raw(params, &formats, &V5, follow);
+        let (function, queue) = if follow {
+            (Function::Encoder, Queue::Input)
+        } else {
+            (Function::Decoder, Queue::Output)
+        };
+        assert!(chosen.layout.holds(chosen.visible));
+        let told = chosen.params(function, queue, &V5);
+        let Rect {
+            left,
+            top,
+            width,
+            height,
+        } = told.crop;
+        ((told.width, told.height), (left, top, width, height))
+    }
+
+    fn chosen() -> Chosen {
+        let formats = Formats::new([Codec::H264].into_iter(), LIMITS, &V5);
+        Chosen::new(Codec::H264, &formats)
+    }
+
+    #[test]
+    fn what_an_encoder_takes_of_a_picture_lies_in_it() {
+        let most = u32::MAX;
+        for (size, crop, wanted) in [
+            ((64, 48), (0, 0, 0, 0), (0, 0, 64, 48)),
+            ((64, 48), (20, 10, 32, 16), (20, 10, 32, 16)),
+            ((64, 48), (21, 11, 32, 16), (20, 10, 32, 16)),
+            ((64, 48), (60, 47, 32, 16), (32, 32, 32, 16)),
+            ((64, 48), (most, most, most, most), (0, 0, 64, 48)),
+            ((64, 48), (most, most, 2, 2), (62, 46, 2, 2)),
+            ((most, most), (most, 3, 1, most), (510, 0, 1, 512)),
+        ] {
+            let told = set(&mut chosen(), &wish(size, crop), true);
+            assert_eq!(told.1, wanted, "{size:?} {crop:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_decoder_gives_lies_where_it_is_wanted_in_the_size_that_it_has() {
+        let most = u32::MAX;
+        for (size, crop, wanted) in [
+            ((0, 0), (0, 0, 0, 0), ((32, 16), (0, 0, 31, 15))),
+            ((64, 48), (0, 0, 8, 8), ((64, 48), (0, 0, 31, 15))),
+            ((64, 48), (20, 10, 0, 0), ((64, 48), (20, 10, 31, 15))),
+            ((64, 48), (33, 99, 31, 15), ((64, 48), (32, 32, 31, 15))),
+            ((20, 48), (9, 9, 31, 15), ((32, 48), (0, 8, 31, 15))),
+            (
+                (most, most),
+                (most, most, most, most),
+                ((512, 512), (480, 496, 31, 15)),
+            ),
+        ] {
+            let mut chosen = chosen();
+            chosen.resize(Size::new(31, 15));
+            let told = set(&mut chosen, &wish(size, crop), false);
+            assert_eq!(told, wanted, "{size:?} {crop:?}");
+            // The stream has neither that size nor that place.
+            let stream = chosen.params(Function::Decoder, Queue::Input, &V5);
+            assert_eq!((stream.width, stream.height), (32, 16));
+            assert_eq!((stream.crop.left, stream.crop.top), (0, 0));
+        }
+    }
+
+    #[test]
+    fn pictures_of_another_size_lie_at_the_beginning_and_those_of_the_same_stay() {
+        let mut chosen = chosen();
+        chosen.resize(Size::new(32, 16));
+        set(&mut chosen, &wish((64, 48), (20, 10, 32, 16)), false);
+        chosen.resize(Size::new(32, 16));
+        assert_eq!(chosen.layout.size, Size::new(64, 48));
+        assert_eq!(chosen.layout.origin, Position::new(20, 10));
+        chosen.resize(Size::new(33, 16));
+        assert_eq!(chosen.layout.size, Size::new(34, 16));
+        assert_eq!(chosen.layout.origin, Position::default());
+    }
 }

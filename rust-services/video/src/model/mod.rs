@@ -21,7 +21,9 @@ pub use stream::Stream;
 
 use crate::coder::Codecs;
 use crate::statistics::{Session, Statistics};
-use crate::wire::{Answer, Command, Dialect, Event, MemoryType, Refusal, Request};
+use crate::wire::{
+    Answer, Command, Dialect, Event, MemoryType, Planes, Queue, Refusal, Request, Uuid,
+};
 
 /// Which way the device codes.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Deserialize)]
@@ -38,6 +40,15 @@ pub enum Function {
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Ticket(pub u64);
 
+/// What is done with a buffer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Access {
+    /// It is read.
+    Read,
+    /// It is written.
+    Write,
+}
+
 /// The guest's memory.
 pub trait Guest {
     /// One plane of a resource.
@@ -47,6 +58,14 @@ pub trait Guest {
     fn buffer(&self, runs: &[(u64, u32)]) -> Option<Self::Buffer>;
     /// Its bytes.
     fn len(&self, buffer: &Self::Buffer) -> usize;
+    /// Bytes of it are about to be read, or written: once for many of them.
+    fn begin(&self, buffer: &Self::Buffer, access: Access) {
+        let _ = (buffer, access);
+    }
+    /// They have been.
+    fn end(&self, buffer: &Self::Buffer, access: Access) {
+        let _ = (buffer, access);
+    }
     /// Copies bytes out of it.
     fn read(&self, buffer: &Self::Buffer, offset: usize, bytes: &mut [u8]) -> bool;
     /// Copies bytes into it.
@@ -60,6 +79,19 @@ pub struct Outbox {
     pub answers: Vec<(Ticket, u32, Answer)>,
     /// Events, after these answers.
     pub events: Vec<(u32, Event)>,
+    /// Objects that are to be looked up, each for [`Model::found`].
+    pub wanted: Vec<Wanted>,
+}
+
+/// An object that a resource's plane lies in.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Wanted {
+    /// The request that waits for it.
+    pub ticket: Ticket,
+    /// Of which plane it is.
+    pub plane: usize,
+    /// Which one.
+    pub object: Uuid,
 }
 
 impl Outbox {
@@ -87,12 +119,16 @@ pub struct Shared {
 /// Streams that a driver may have, those that have failed included: a bound for what it can make the
 /// host remember.
 const MOST_STREAMS: usize = 256;
+/// Objects that a driver may have at once: each is a descriptor of the host.
+const MOST_OBJECTS: usize = 256;
 
 /// The device.
 pub struct Model<G: Guest> {
     shared: Shared,
     codecs: Box<dyn Codecs>,
     streams: BTreeMap<u32, Stream<G>>,
+    /// Whether objects of other devices can be looked up.
+    imports: bool,
 }
 
 impl<G: Guest> Model<G> {
@@ -102,7 +138,20 @@ impl<G: Guest> Model<G> {
             shared,
             codecs,
             streams: BTreeMap::new(),
+            imports: false,
         }
+    }
+
+    /// Says whether objects of other devices can be looked up; they cannot before.
+    pub fn set_imports(&mut self, imports: bool) {
+        self.imports = imports;
+    }
+
+    /// Where the resources of a stream's queue lie; nothing where there is no such stream.
+    #[must_use]
+    pub fn memory(&self, stream: u32, queue: Queue) -> Option<MemoryType> {
+        let stream = self.streams.get(&stream).filter(|stream| stream.lives());
+        Some(stream?.memory(queue))
     }
 
     /// Obeys a request.
@@ -138,6 +187,16 @@ impl<G: Guest> Model<G> {
                 );
             }
             Command::Destroy => self.destroy(ticket, id, out),
+            Command::Attach {
+                queue,
+                id: resource,
+                planes: Planes::Objects(objects),
+            } => {
+                let answer = self.import(ticket, id, (queue, resource), &objects, out);
+                if let Err(refusal) = answer {
+                    out.refuse(ticket, id, refusal);
+                }
+            }
             command => {
                 let Some(stream) = self.streams.get_mut(&id).filter(|stream| stream.lives()) else {
                     return out.refuse(ticket, id, Refusal::InvalidStream);
@@ -158,7 +217,12 @@ impl<G: Guest> Model<G> {
         if self.streams.get(&id).is_some_and(Stream::lives) {
             return Err(Refusal::InvalidStream);
         }
-        if memory != [MemoryType::GUEST_PAGES; 2] {
+        let [input, output] = memory.map(MemoryType::from_code);
+        let memory = [
+            input.ok_or(Refusal::InvalidParameter)?,
+            output.ok_or(Refusal::InvalidParameter)?,
+        ];
+        if memory.contains(&MemoryType::Objects) && !self.imports {
             return Err(Refusal::InvalidParameter);
         }
         let codec = self.shared.dialect.codec(coded);
@@ -174,7 +238,7 @@ impl<G: Guest> Model<G> {
             self.shared.statistics.refused();
             return Err(Refusal::OutOfMemory);
         }
-        let stream = Stream::new(id, codec, &tag, &self.shared);
+        let stream = Stream::new(id, codec, memory, &tag, &self.shared);
         self.streams.insert(id, stream);
         Ok(())
     }
@@ -187,6 +251,48 @@ impl<G: Guest> Model<G> {
             }
             // One that was lost with a former process is gone as well as one can be.
             None => out.answer(ticket, id, Answer::Ok),
+        }
+    }
+
+    /// Asks for the objects of a resource. Answered when all have been found, or one has not.
+    fn import(
+        &mut self,
+        ticket: Ticket,
+        stream: u32,
+        (queue, id): (Queue, u32),
+        objects: &[Uuid],
+        out: &mut Outbox,
+    ) -> Result<(), Refusal> {
+        let held = self.streams.values().map(Stream::objects);
+        let held = held.fold(0, usize::saturating_add);
+        let stream = self.streams.get_mut(&stream);
+        let stream = stream.filter(|stream| stream.lives());
+        let stream = stream.ok_or(Refusal::InvalidStream)?;
+        if held.saturating_add(objects.len()) > MOST_OBJECTS {
+            return Err(Refusal::OutOfMemory);
+        }
+        stream.import(ticket, (queue, id), objects)?;
+        let wanted = objects.iter().enumerate().map(|(plane, object)| Wanted {
+            ticket,
+            plane,
+            object: *object,
+        });
+        out.wanted.extend(wanted);
+        Ok(())
+    }
+
+    /// An object that was wanted has been found, or why not. Of one that nobody waits for any more
+    /// nothing is kept.
+    pub fn found(
+        &mut self,
+        ticket: Ticket,
+        plane: usize,
+        found: Result<G::Buffer, Refusal>,
+        out: &mut Outbox,
+    ) {
+        let mut streams = self.streams.values_mut();
+        if let Some(stream) = streams.find(|stream| stream.waits_for(ticket)) {
+            stream.found(ticket, plane, found, out);
         }
     }
 

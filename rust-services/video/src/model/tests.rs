@@ -129,6 +129,7 @@ impl Bench {
 
     fn attach(&mut self, queue: Queue, id: u32, bytes: u32) {
         let planes = vec![vec![(u64::from(id) << 24 | u64::from(queue.code()), bytes)]];
+        let planes = Planes::Pages(planes);
         let answer = self.ask(Command::Attach { queue, id, planes });
         assert_eq!(answer, Some(Answer::Ok));
     }
@@ -149,8 +150,6 @@ impl Bench {
         std::mem::take(&mut self.out.events)
     }
 }
-
-use crate::wire::Queue;
 
 fn create(coded: u32) -> Command {
     Command::Create {
@@ -351,6 +350,131 @@ fn streams_beyond_the_quota_are_refused_until_one_ends() {
     assert_eq!(at(&mut bench, 3, create(0x1002)), Some(Answer::Ok));
 }
 
+fn uuids(count: u8) -> Planes {
+    Planes::Objects((1..=count).map(|byte| Uuid([byte; 16])).collect())
+}
+
+fn create_with(input: u32, output: u32) -> Command {
+    let Command::Create { coded, tag, .. } = create(0x1002) else {
+        panic!("another command")
+    };
+    Command::Create {
+        input,
+        output,
+        coded,
+        tag,
+    }
+}
+
+/// A decoder whose pictures go into objects.
+fn importing() -> Bench {
+    let mut bench = Bench::new(Function::Decoder);
+    bench.model.set_imports(true);
+    assert_eq!(bench.ask(create_with(0, 1)), Some(Answer::Ok));
+    bench
+}
+
+fn attach_objects(bench: &mut Bench, id: u32, count: u8) -> (Ticket, Vec<Wanted>) {
+    let ticket = bench.send(Command::Attach {
+        queue: Queue::Output,
+        id,
+        planes: uuids(count),
+    });
+    (ticket, std::mem::take(&mut bench.out.wanted))
+}
+
+const REFUSED: fn(Refusal) -> Option<Answer> = |refusal| Some(Answer::Refused(refusal));
+
+#[test]
+fn resources_lie_in_objects_only_where_those_can_be_looked_up() {
+    let mut bench = Bench::new(Function::Decoder);
+    let wrong = REFUSED(Refusal::InvalidParameter);
+    assert_eq!(bench.ask(create_with(0, 1)), wrong);
+    bench.model.set_imports(true);
+    assert_eq!(bench.ask(create_with(0, 2)), wrong);
+    assert_eq!(bench.ask(create_with(0, 1)), Some(Answer::Ok));
+    let memory = |stream, queue| bench.model.memory(stream, queue);
+    assert_eq!(memory(1, Queue::Input), Some(MemoryType::GuestPages));
+    assert_eq!(memory(1, Queue::Output), Some(MemoryType::Objects));
+    assert_eq!(memory(9, Queue::Output), None);
+}
+
+#[test]
+fn a_resource_is_attached_when_all_its_objects_are_found() {
+    let mut bench = importing();
+    let (ticket, wanted) = attach_objects(&mut bench, 1, 2);
+    assert_eq!(bench.answer(ticket), None);
+    let names: Vec<Uuid> = wanted.iter().map(|one| one.object).collect();
+    assert_eq!(names, [Uuid([1; 16]), Uuid([2; 16])]);
+    let early = bench.queue(Queue::Output, 1, 0, 0);
+    assert_eq!(bench.answer(early), REFUSED(Refusal::InvalidResource));
+    let again = attach_objects(&mut bench, 1, 2).0;
+    assert_eq!(bench.answer(again), REFUSED(Refusal::InvalidOperation));
+    let detached = bench.ask(Command::Detach(Queue::Output));
+    assert_eq!(detached, REFUSED(Refusal::InvalidOperation));
+    let found = |bench: &mut Bench, plane| {
+        let buffer = Ok((7, PICTURE as usize));
+        bench.model.found(ticket, plane, buffer, &mut bench.out);
+    };
+    found(&mut bench, 1);
+    found(&mut bench, 1);
+    assert_eq!(bench.answer(ticket), None);
+    found(&mut bench, 0);
+    assert_eq!(bench.answer(ticket), Some(Answer::Ok));
+    found(&mut bench, 0);
+    assert_eq!(bench.answer(ticket), None, "nobody waits for that");
+    let late = bench.queue(Queue::Output, 1, 0, 0);
+    assert_eq!(bench.answer(late), None, "it waits for a picture");
+}
+
+#[test]
+fn a_resource_whose_object_is_not_found_is_refused_and_the_stream_goes_on() {
+    let mut bench = importing();
+    let (ticket, _) = attach_objects(&mut bench, 1, 2);
+    let lost = Err(Refusal::InvalidResource);
+    bench.model.found(ticket, 1, lost, &mut bench.out);
+    assert_eq!(bench.answer(ticket), REFUSED(Refusal::InvalidResource));
+    bench.model.found(ticket, 0, Ok((7, 1)), &mut bench.out);
+    assert_eq!(bench.answer(ticket), None);
+    let (ticket, _) = attach_objects(&mut bench, 1, 1);
+    bench.model.found(ticket, 0, Ok((7, 1)), &mut bench.out);
+    assert_eq!(bench.answer(ticket), Some(Answer::Ok));
+}
+
+#[test]
+fn who_waits_for_an_object_of_a_stream_that_ends_hears_so() {
+    let mut bench = importing();
+    let (ticket, _) = attach_objects(&mut bench, 1, 1);
+    assert_eq!(bench.ask(Command::Destroy), Some(Answer::Ok));
+    assert_eq!(bench.answer(ticket), REFUSED(Refusal::InvalidOperation));
+    assert_eq!(bench.ask(create_with(0, 1)), Some(Answer::Ok));
+    bench.model.found(ticket, 0, Ok((7, 1)), &mut bench.out);
+    assert!(bench.out.answers.is_empty());
+}
+
+#[test]
+fn there_are_never_more_objects_than_the_host_has_descriptors_for() {
+    let mut bench = importing();
+    let mut held = 0;
+    let refused = loop {
+        let (ticket, wanted) = attach_objects(&mut bench, held, 8);
+        if let Some(answer) = bench.answer(ticket) {
+            break answer;
+        }
+        for Wanted { ticket, plane, .. } in wanted {
+            bench.model.found(ticket, plane, Ok((7, 1)), &mut bench.out);
+        }
+        assert_eq!(bench.answer(ticket), Some(Answer::Ok));
+        held += 1;
+    };
+    assert_eq!(refused, Answer::Refused(Refusal::OutOfMemory));
+    assert_eq!(held as usize * 8, MOST_OBJECTS);
+    let detached = bench.ask(Command::Detach(Queue::Output));
+    assert_eq!(detached, Some(Answer::Ok));
+    let (ticket, wanted) = attach_objects(&mut bench, 1, 1);
+    assert_eq!((bench.answer(ticket), wanted.len()), (None, 1));
+}
+
 /// Whatever a driver writes, each request has one answer in the end, and nothing panics.
 #[test]
 fn every_request_of_a_hostile_driver_is_answered_once() {
@@ -358,6 +482,7 @@ fn every_request_of_a_hostile_driver_is_answered_once() {
     for dialect in dialects {
         for function in [Function::Decoder, Function::Encoder] {
             let mut bench = Bench::of(function, Arc::clone(&dialect));
+            bench.model.set_imports(true);
             let mut random = 0x9e37_79b9_7f4a_7c15_u64;
             let mut next = move |below: u32| {
                 random ^= random << 13;
@@ -384,7 +509,7 @@ fn every_request_of_a_hostile_driver_is_answered_once() {
                 asked += 1;
                 bench.tickets += 1;
                 let ticket = Ticket(bench.tickets);
-                match dialect.parse(&bytes) {
+                match dialect.parse(&bytes, &|stream, queue| bench.model.memory(stream, queue)) {
                     Ok(request) => {
                         bench
                             .model
@@ -393,6 +518,16 @@ fn every_request_of_a_hostile_driver_is_answered_once() {
                     Err((stream, refusal)) => {
                         bench.out.refuse(ticket, stream, refusal);
                     }
+                }
+                for wanted in std::mem::take(&mut bench.out.wanted) {
+                    let Wanted { ticket, plane, .. } = wanted;
+                    let found = match next(3) {
+                        // Never.
+                        0 => continue,
+                        1 => Err(Refusal::InvalidResource),
+                        _ => Ok((7, 1 << 20)),
+                    };
+                    bench.model.found(ticket, plane, found, &mut bench.out);
                 }
                 bench.says(match round % 7 {
                     0 => vec![Told::Output(round)],

@@ -9,11 +9,13 @@
 //! [`Event`]s of their own.
 
 mod bytes;
+mod memory;
 mod numbers;
 mod params;
 mod v3;
 mod v5;
 
+pub use memory::{MemoryOf, Planes, Uuid};
 pub use numbers::{Control, MemoryType, control, event, flag};
 pub use params::{MAX_PLANES, PARAMS_SIZE, Params, PlaneFormat, Rect};
 pub use v3::V3;
@@ -75,14 +77,14 @@ pub enum Command {
     Destroy,
     /// All outputs of what was queued, then an end.
     Drain,
-    /// Memory of a resource: for each plane, runs of guest memory (address, bytes).
+    /// Memory of a resource.
     Attach {
         /// Of which queue.
         queue: Queue,
         /// Its number there.
         id: u32,
-        /// Planes.
-        planes: Vec<Vec<(u64, u32)>>,
+        /// Where its planes lie.
+        planes: Planes,
     },
     /// A resource to be read or written; answered when that is done.
     Queue {
@@ -249,11 +251,12 @@ pub trait Dialect: Send + Sync {
     /// As the command line names it.
     fn name(&self) -> &'static str;
 
-    /// Reads a request.
+    /// Reads a request. What one that attaches memory says depends on what the stream was made with,
+    /// which `memory` tells.
     ///
     /// # Errors
     /// What to answer to one that makes no sense, and the stream that it names.
-    fn parse(&self, bytes: &[u8]) -> Result<Request, (u32, Refusal)>;
+    fn parse(&self, bytes: &[u8], memory: MemoryOf<'_>) -> Result<Request, (u32, Refusal)>;
 
     /// Writes an answer to a request to this stream.
     fn answer(&self, stream: u32, answer: &Answer) -> Vec<u8>;

@@ -4,13 +4,32 @@
 
 use agl_virtio_codec::Codec;
 
-/// Where resources lie.
+/// Where the resources of a queue lie.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct MemoryType;
+pub enum MemoryType {
+    /// In pages of the guest.
+    GuestPages,
+    /// In objects that other devices have exported (VIRTIO 1.4, section 2.11).
+    Objects,
+}
 
 impl MemoryType {
-    /// In pages of the guest.
-    pub const GUEST_PAGES: u32 = 0;
+    /// Its number.
+    #[must_use]
+    pub const fn code(self) -> u32 {
+        match self {
+            Self::GuestPages => 0,
+            Self::Objects => 1,
+        }
+    }
+
+    /// By its number.
+    #[must_use]
+    pub fn from_code(code: u32) -> Option<Self> {
+        [Self::GuestPages, Self::Objects]
+            .into_iter()
+            .find(|kind| kind.code() == code)
+    }
 }
 
 /// Commands by their number.

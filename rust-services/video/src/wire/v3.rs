@@ -6,9 +6,12 @@
 use agl_virtio_codec::PixelFormat;
 
 use super::bytes::{Reader, Writer};
+use super::memory::{OfQueue, objects};
 use super::numbers::response;
 use super::v5::{answer_with, parse, which, write_event};
-use super::{Answer, Command, Dialect, Event, MAX_PLANES, Refusal, Request};
+use super::{
+    Answer, Command, Dialect, Event, MAX_PLANES, MemoryOf, MemoryType, Planes, Refusal, Request,
+};
 
 /// Flag: the last one.
 const END: u32 = 2;
@@ -26,8 +29,8 @@ impl Dialect for V3 {
         "v3"
     }
 
-    fn parse(&self, bytes: &[u8]) -> Result<Request, (u32, Refusal)> {
-        parse(bytes, create, queue)
+    fn parse(&self, bytes: &[u8], memory: MemoryOf<'_>) -> Result<Request, (u32, Refusal)> {
+        parse(bytes, memory, create, queue)
     }
 
     fn answer(&self, stream: u32, answer: &Answer) -> Vec<u8> {
@@ -66,7 +69,7 @@ impl Dialect for V3 {
 }
 
 /// RESOURCE_CREATE. Offsets of planes are where the layout has them anyway.
-fn create(from: &mut Reader<'_>) -> Result<Command, Refusal> {
+fn create(from: &mut Reader<'_>, memory: OfQueue<'_>) -> Result<Command, Refusal> {
     let queue = which(from)?;
     let [id, _layout, num_planes] = from.u32s()?;
     let _offsets: [u32; MAX_PLANES] = from.u32s()?;
@@ -75,12 +78,20 @@ fn create(from: &mut Reader<'_>) -> Result<Command, Refusal> {
         return Err(Refusal::InvalidParameter);
     }
     // A single buffer has its entries once, whatever the number of planes.
-    let planes = counts
+    let mut counts = counts
         .iter()
         .take(num_planes as usize)
-        .filter(|count| **count > 0)
-        .map(|count| from.runs(*count))
-        .collect::<Result<_, _>>()?;
+        .filter(|count| **count > 0);
+    let planes = match memory(queue)? {
+        MemoryType::GuestPages => Planes::Pages(
+            counts
+                .map(|count| from.runs(*count))
+                .collect::<Result<_, _>>()?,
+        ),
+        // An object is all the memory that a plane has.
+        MemoryType::Objects if counts.all(|count| *count == 1) => Planes::Objects(objects(from)?),
+        MemoryType::Objects => return Err(Refusal::InvalidParameter),
+    };
     Ok(Command::Attach { queue, id, planes })
 }
 
@@ -105,7 +116,9 @@ fn queue(from: &mut Reader<'_>) -> Result<Command, Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{Done, Queue};
+    use crate::wire::{Done, Queue, Uuid};
+
+    const PAGES: MemoryOf<'static> = &|_, _| Some(MemoryType::GuestPages);
 
     fn words(list: &[u32]) -> Vec<u8> {
         list.iter().flat_map(|word| word.to_le_bytes()).collect()
@@ -119,20 +132,49 @@ mod tests {
         for low in [0x1000, 0x2000, 0x3000] {
             list.extend([low, 1, 64, 0]);
         }
-        let Command::Attach { queue, id, planes } = V3.parse(&words(&list)).unwrap().command else {
+        let Command::Attach { queue, id, planes } = V3.parse(&words(&list), PAGES).unwrap().command
+        else {
             panic!("another command")
         };
         assert_eq!((queue, id), (Queue::Output, 3));
         let at = |low: u64| 1_u64 << 32 | low;
         assert_eq!(
             planes,
-            [
+            Planes::Pages(vec![
                 vec![(at(0x1000), 64)],
                 vec![(at(0x2000), 64), (at(0x3000), 64)]
-            ]
+            ])
         );
         list.truncate(30);
-        let short = V3.parse(&words(&list));
+        let short = V3.parse(&words(&list), PAGES);
+        assert_eq!(short, Err((9, Refusal::InvalidParameter)));
+    }
+
+    #[test]
+    fn an_object_is_all_the_memory_of_a_plane() {
+        let mut list = vec![0x104, 9, 0x101, 3, 2, 2];
+        list.extend([0; 8]);
+        list.extend([1, 1, 0, 0, 0, 0, 0, 0]);
+        list.extend([0x0101_0101; 4]);
+        list.extend([0x0202_0202; 4]);
+        let memory = |stream, queue| match (stream, queue) {
+            (9, Queue::Output) => Some(MemoryType::Objects),
+            _ => None,
+        };
+        let parsed = V3.parse(&words(&list), &memory).unwrap().command;
+        let planes = Planes::Objects(vec![Uuid([1; 16]), Uuid([2; 16])]);
+        let (queue, id) = (Queue::Output, 3);
+        assert_eq!(parsed, Command::Attach { queue, id, planes });
+        list[14] = 2;
+        let two = V3.parse(&words(&list), &memory);
+        assert_eq!(two, Err((9, Refusal::InvalidParameter)));
+        list[14] = 1;
+        list[1] = 8;
+        let lost = V3.parse(&words(&list), &memory);
+        assert_eq!(lost, Err((8, Refusal::InvalidStream)));
+        list[1] = 9;
+        list.pop();
+        let short = V3.parse(&words(&list), &memory);
         assert_eq!(short, Err((9, Refusal::InvalidParameter)));
     }
 
@@ -142,7 +184,7 @@ mod tests {
         list.extend([0; 8]);
         let Command::Queue {
             timestamp, sizes, ..
-        } = V3.parse(&words(&list)).unwrap().command
+        } = V3.parse(&words(&list), PAGES).unwrap().command
         else {
             panic!("another command")
         };

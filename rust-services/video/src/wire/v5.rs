@@ -5,10 +5,11 @@
 use agl_virtio_codec::PixelFormat;
 
 use super::bytes::{Reader, Writer};
+use super::memory::{OfQueue, objects};
 use super::numbers::{command, event, flag, response};
 use super::{
-    Answer, Command, Description, Dialect, Done, Event, Format, MAX_PLANES, Params, Queue,
-    RAW_ALIGN, Range, Refusal, Request,
+    Answer, Command, Description, Dialect, Done, Event, Format, MAX_PLANES, MemoryOf, MemoryType,
+    Params, Planes, Queue, RAW_ALIGN, Range, Refusal, Request,
 };
 
 /// The dialect.
@@ -20,8 +21,8 @@ impl Dialect for V5 {
         "v5"
     }
 
-    fn parse(&self, bytes: &[u8]) -> Result<Request, (u32, Refusal)> {
-        parse(bytes, attach, queue)
+    fn parse(&self, bytes: &[u8], memory: MemoryOf<'_>) -> Result<Request, (u32, Refusal)> {
+        parse(bytes, memory, attach, queue)
     }
 
     fn answer(&self, stream: u32, answer: &Answer) -> Vec<u8> {
@@ -56,13 +57,21 @@ impl Dialect for V5 {
     }
 }
 
+type Attach = fn(&mut Reader<'_>, OfQueue<'_>) -> Result<Command, Refusal>;
 type Part = fn(&mut Reader<'_>) -> Result<Command, Refusal>;
 
 /// Reads a request; attaching and queueing differ between the dialects.
-pub(super) fn parse(bytes: &[u8], attach: Part, queue: Part) -> Result<Request, (u32, Refusal)> {
+pub(super) fn parse(
+    bytes: &[u8],
+    memory: MemoryOf<'_>,
+    attach: Attach,
+    queue: Part,
+) -> Result<Request, (u32, Refusal)> {
     let mut from = Reader(bytes);
     let kind = from.u32().map_err(|refusal| (0, refusal))?;
     let stream = from.u32().map_err(|refusal| (0, refusal))?;
+    let memory = |queue| memory(stream, queue).ok_or(Refusal::InvalidStream);
+    let attach = |from: &mut Reader<'_>| attach(from, &memory);
     let command = parse_command(kind, &mut from, attach, queue);
     match command {
         Ok(command) => Ok(Request { stream, command }),
@@ -73,7 +82,7 @@ pub(super) fn parse(bytes: &[u8], attach: Part, queue: Part) -> Result<Request, 
 fn parse_command(
     kind: u32,
     from: &mut Reader<'_>,
-    attach: Part,
+    attach: impl FnOnce(&mut Reader<'_>) -> Result<Command, Refusal>,
     queue: Part,
 ) -> Result<Command, Refusal> {
     Ok(match kind {
@@ -117,14 +126,20 @@ pub(super) fn which(from: &mut Reader<'_>) -> Result<Queue, Refusal> {
     Queue::from_code(from.u32()?).ok_or(Refusal::InvalidParameter)
 }
 
-fn attach(from: &mut Reader<'_>) -> Result<Command, Refusal> {
+fn attach(from: &mut Reader<'_>, memory: OfQueue<'_>) -> Result<Command, Refusal> {
     let queue = which(from)?;
     let id = from.u32()?;
-    let mut planes = Vec::new();
-    while !from.is_empty() && planes.len() < MAX_PLANES {
-        let [count, _] = from.u32s()?;
-        planes.push(from.runs(count)?);
-    }
+    let planes = match memory(queue)? {
+        MemoryType::GuestPages => {
+            let mut planes = Vec::new();
+            while !from.is_empty() && planes.len() < MAX_PLANES {
+                let [count, _] = from.u32s()?;
+                planes.push(from.runs(count)?);
+            }
+            Planes::Pages(planes)
+        }
+        MemoryType::Objects => Planes::Objects(objects(from)?),
+    };
     Ok(Command::Attach { queue, id, planes })
 }
 

@@ -3,13 +3,17 @@
 //! A driver that plays clips through the service, and one that codes pictures.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use agl_virtio_codec::Size;
 use frontend::clients::video::{
     DONE, EOS, ERROR, INPUT, KEY, OK, OUTPUT, Params, RESOLUTION_CHANGED, VideoClient, done, word,
 };
+use frontend::shared_objects::{SharedObjects, Uuid};
 use frontend::{Buffer, ChainId, Deadline};
+use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::bench::Fnv;
 
@@ -75,6 +79,36 @@ impl Resource {
     }
 }
 
+/// Memory that another device might have.
+pub(crate) fn object(bytes: u64) -> File {
+    let file = File::from(memfd_create("object", MemfdFlags::CLOEXEC).unwrap());
+    file.set_len(bytes).unwrap();
+    file
+}
+
+/// The name of an object of a test.
+pub(crate) fn name(queue: u32, id: u32) -> Uuid {
+    let mut name = [0x5a; 16];
+    name[..4].copy_from_slice(&queue.to_be_bytes());
+    name[12..].copy_from_slice(&id.to_be_bytes());
+    name
+}
+
+/// Attaches a resource that lies in an object, which the VMM finds.
+pub(crate) fn attach_object(
+    driver: &mut VideoClient,
+    objects: &SharedObjects,
+    (stream, queue, id): (u32, u32, u32),
+    object: Uuid,
+) -> u32 {
+    let chain = driver.attach_objects(stream, queue, id, &[object]).unwrap();
+    let session = driver.guest_mut().session().unwrap();
+    let channel = session.channel().unwrap();
+    let looked_for = objects.serve(channel, Deadline::patient()).unwrap();
+    assert_eq!(looked_for, object);
+    word(&driver.finish(chain).unwrap(), 0)
+}
+
 /// Plays clips.
 pub(crate) struct Player<'a> {
     driver: &'a mut VideoClient,
@@ -83,6 +117,8 @@ pub(crate) struct Player<'a> {
     inputs: Vec<Resource>,
     free_inputs: Vec<u32>,
     outputs: Vec<Resource>,
+    /// Where the pictures are, if not in the guest's memory.
+    objects: Option<SharedObjects>,
     params: Option<Params>,
     /// Requests on their way: which queue and resource.
     queued: HashMap<ChainId, (u32, u32)>,
@@ -98,6 +134,20 @@ impl<'a> Player<'a> {
     pub(crate) fn new(driver: &'a mut VideoClient, stream: u32, coded: u32, raw: u32) -> Self {
         assert_eq!(driver.create(stream, coded).unwrap(), OK);
         Self::of_created(driver, stream, coded, raw)
+    }
+
+    /// One whose pictures go into objects of another device.
+    #[allow(dead_code, reason = "not all tests have objects")]
+    pub(crate) fn into_objects(
+        driver: &'a mut VideoClient,
+        stream: u32,
+        coded: u32,
+        raw: u32,
+    ) -> Self {
+        assert_eq!(driver.create_in(stream, coded, [0, 1]).unwrap(), OK);
+        let mut player = Self::of_created(driver, stream, coded, raw);
+        player.objects = Some(SharedObjects::default());
+        player
     }
 
     pub(crate) fn of_created(
@@ -127,6 +177,7 @@ impl<'a> Player<'a> {
             inputs,
             free_inputs: (1..=INPUTS).collect(),
             outputs: Vec::new(),
+            objects: None,
             params: None,
             queued: HashMap::new(),
             ended: false,
@@ -272,6 +323,14 @@ impl<'a> Player<'a> {
         let (bytes, stride) = params.plane(0);
         assert!(stride >= params.size().0 && bytes > 0, "{params:?}");
         for id in 1..=OUTPUTS {
+            if let Some(objects) = &mut self.objects {
+                let named = name(OUTPUT, id);
+                objects.add(named, object(bytes.into()));
+                let place = (self.stream, OUTPUT, id);
+                assert_eq!(attach_object(self.driver, objects, place, named), OK);
+                self.queue_output(id);
+                continue;
+            }
             let resource = Resource::new(self.driver, bytes);
             let attached = self
                 .driver
@@ -314,10 +373,20 @@ impl<'a> Player<'a> {
 
     /// Notes the sum of what is seen.
     fn keep(&mut self, id: u32) {
-        let memory = self.outputs[id as usize - 1].read(self.driver);
+        let memory = match &self.objects {
+            Some(objects) => bytes_of(objects.get(name(OUTPUT, id)).unwrap()),
+            None => self.outputs[id as usize - 1].read(self.driver),
+        };
         let params = self.params.as_ref().unwrap();
         self.sums.push(sum_of(&memory, params, self.raw));
     }
+}
+
+fn bytes_of(object: &File) -> Vec<u8> {
+    let len = usize::try_from(object.metadata().unwrap().len()).unwrap();
+    let mut bytes = vec![0; len];
+    object.read_exact_at(&mut bytes, 0).unwrap();
+    bytes
 }
 
 /// The sum of what is seen of a picture, as the host's own decoder has it.

@@ -4,11 +4,11 @@
 
 use agl_virtio_codec::EncoderSettings;
 
-use super::resources::Waiting;
+use super::resources::{Waiting, touching};
 use super::wishes::USUAL_RATE;
 use super::{Drain, Stream};
 use crate::coder::{Codecs, InputNote, Job};
-use crate::model::{Function, Guest, Outbox};
+use crate::model::{Access, Function, Guest, Outbox};
 use crate::wire::{Answer, Done, Refusal};
 
 impl<G: Guest> Stream<G> {
@@ -54,7 +54,10 @@ impl<G: Guest> Stream<G> {
         else {
             return false;
         };
-        let read = self.fetch(guest, id, bytes);
+        let resource = self.input.resources.get(&id);
+        let planes = resource.map_or(&[][..], |resource| &resource.planes);
+        let fetch = || self.fetch(guest, id, bytes);
+        let read = touching(guest, planes, Access::Read, fetch);
         let answer = match read {
             None => Answer::Refused(Refusal::InvalidParameter),
             Some(read) => {

@@ -2,6 +2,7 @@
 
 //! One stream: its resources, what waits, and its codec.
 
+mod imports;
 mod input;
 mod output;
 mod queues;
@@ -18,8 +19,9 @@ use super::format::Chosen;
 use super::{Function, Guest, Outbox, Shared, Ticket, controls};
 use crate::coder::{Codecs, Coder, Output};
 use crate::statistics::Session;
-use crate::wire::{Answer, Command, Done, Event, Queue, Refusal};
+use crate::wire::{Answer, Command, Done, Event, MemoryType, Planes, Queue, Refusal};
 
+use imports::Imports;
 use resources::Side;
 
 /// How far a drain is.
@@ -41,6 +43,8 @@ pub struct Stream<G: Guest> {
     settings: EncoderSettings,
     input: Side<G::Buffer>,
     output: Side<G::Buffer>,
+    /// Resources whose objects are being looked up.
+    imports: Imports<G::Buffer>,
     coder: Option<Box<dyn Coder>>,
     /// Came out, and waits for a resource.
     ready: Option<Box<dyn Output>>,
@@ -59,14 +63,21 @@ pub struct Stream<G: Guest> {
 impl<G: Guest> Stream<G> {
     /// A stream of this codec.
     #[must_use]
-    pub fn new(id: u32, codec: Codec, tag: &str, shared: &Shared) -> Self {
+    pub fn new(
+        id: u32,
+        codec: Codec,
+        [input, output]: [MemoryType; 2],
+        tag: &str,
+        shared: &Shared,
+    ) -> Self {
         Self {
             id,
             function: shared.function,
             chosen: Chosen::new(codec, &shared.formats),
             settings: EncoderSettings::default(),
-            input: Side::default(),
-            output: Side::default(),
+            input: Side::new(input),
+            output: Side::new(output),
+            imports: Imports::default(),
             coder: None,
             ready: None,
             drain: Drain::None,
@@ -101,7 +112,11 @@ impl<G: Guest> Stream<G> {
         out: &mut Outbox,
     ) {
         let answer = match command {
-            Command::Attach { queue, id, planes } => self.attach(guest, queue, id, &planes),
+            Command::Attach {
+                queue,
+                id,
+                planes: Planes::Pages(planes),
+            } => self.attach(guest, queue, id, &planes),
             Command::Queue {
                 queue,
                 id,
@@ -135,7 +150,8 @@ impl<G: Guest> Stream<G> {
             }
             Command::GetControl(_) | Command::SetControl(..) => Err(Refusal::UnsupportedControl),
             // The device has seen to these.
-            Command::QueryCapability(_)
+            Command::Attach { .. }
+            | Command::QueryCapability(_)
             | Command::QueryControl { .. }
             | Command::Create { .. }
             | Command::Destroy => Err(Refusal::InvalidOperation),
@@ -190,6 +206,9 @@ impl<G: Guest> Stream<G> {
         }
         for ticket in std::mem::take(&mut self.flushing) {
             out.answer(ticket, self.id, flush.clone());
+        }
+        for ticket in self.imports.give_up() {
+            out.refuse(ticket, self.id, Refusal::InvalidOperation);
         }
         self.coder = None;
         self.ready = None;

@@ -4,10 +4,10 @@
 
 use agl_virtio_codec::{Event as Told, Size};
 
-use super::resources::{Waiting, has_room};
+use super::resources::{Waiting, has_room, touching};
 use super::{Drain, Stream};
 use crate::coder::{Output, PutError};
-use crate::model::{Function, Guest, Outbox, Shared};
+use crate::model::{Access, Function, Guest, Outbox, Shared};
 use crate::wire::{Answer, Done, Event, MAX_PLANES, Refusal};
 
 impl<G: Guest> Stream<G> {
@@ -77,7 +77,8 @@ impl<G: Guest> Stream<G> {
             .get(&id)
             .map(|resource| &resource.planes);
         let planes = planes.map_or(&[][..], Vec::as_slice);
-        let written = self.write(guest, planes, &*output);
+        let write = || self.write(guest, planes, &*output);
+        let written = touching(guest, planes, Access::Write, write);
         let answer = match written {
             Ok(Some(done)) => Answer::Done(done),
             Ok(None) => {

@@ -19,6 +19,28 @@ impl<G: Guest> Stream<G> {
         }
     }
 
+    /// Whether a resource of so many planes may be attached now.
+    pub(super) fn may_attach(
+        &mut self,
+        queue: Queue,
+        id: u32,
+        planes: usize,
+    ) -> Result<(), Refusal> {
+        let coming = self.imports.of(queue);
+        let side = self.side(queue);
+        if side.resources.get(&id).is_some_and(|old| old.queued) {
+            return Err(Refusal::InvalidOperation);
+        }
+        let known = side.resources.len().saturating_add(coming);
+        if known >= MOST_BUFFERS as usize && !side.resources.contains_key(&id) {
+            return Err(Refusal::OutOfMemory);
+        }
+        if planes == 0 || planes > MAX_PLANES {
+            return Err(Refusal::InvalidParameter);
+        }
+        Ok(())
+    }
+
     pub(super) fn attach(
         &mut self,
         guest: &G,
@@ -26,16 +48,8 @@ impl<G: Guest> Stream<G> {
         id: u32,
         planes: &[Vec<(u64, u32)>],
     ) -> Result<Answer, Refusal> {
+        self.may_attach(queue, id, planes.len())?;
         let side = self.side(queue);
-        if side.resources.get(&id).is_some_and(|old| old.queued) {
-            return Err(Refusal::InvalidOperation);
-        }
-        if side.resources.len() >= MOST_BUFFERS as usize && !side.resources.contains_key(&id) {
-            return Err(Refusal::OutOfMemory);
-        }
-        if planes.is_empty() || planes.len() > MAX_PLANES {
-            return Err(Refusal::InvalidParameter);
-        }
         let buffers: Option<Vec<G::Buffer>> =
             planes.iter().map(|runs| guest.buffer(runs)).collect();
         let planes = buffers.ok_or(Refusal::InvalidParameter)?;
@@ -111,8 +125,9 @@ impl<G: Guest> Stream<G> {
     }
 
     pub(super) fn detach(&mut self, queue: Queue) -> Result<Answer, Refusal> {
+        let coming = self.imports.of(queue);
         let side = self.side(queue);
-        if side.has_queued() {
+        if side.has_queued() || coming > 0 {
             return Err(Refusal::InvalidOperation);
         }
         side.resources.clear();

@@ -4,7 +4,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::model::{Guest, Ticket};
+use crate::model::{Access, Guest, Ticket};
+use crate::wire::MemoryType;
 
 /// Memory of a resource.
 pub(super) struct Resource<B> {
@@ -25,20 +26,31 @@ pub(super) enum Waiting {
 }
 
 pub(super) struct Side<B> {
+    pub(super) memory: MemoryType,
     pub(super) resources: BTreeMap<u32, Resource<B>>,
     pub(super) waiting: VecDeque<Waiting>,
 }
 
-impl<B> Default for Side<B> {
-    fn default() -> Self {
+impl<B> Side<B> {
+    pub(super) fn new(memory: MemoryType) -> Self {
         Self {
+            memory,
             resources: BTreeMap::new(),
             waiting: VecDeque::new(),
         }
     }
-}
 
-impl<B> Side<B> {
+    /// Planes that lie in objects.
+    pub(super) fn objects(&self) -> usize {
+        match self.memory {
+            MemoryType::GuestPages => 0,
+            MemoryType::Objects => {
+                let planes = self.resources.values().map(|one| one.planes.len());
+                planes.fold(0, usize::saturating_add)
+            }
+        }
+    }
+
     pub(super) fn has_queued(&self) -> bool {
         self.resources.values().any(|resource| resource.queued)
     }
@@ -53,6 +65,23 @@ impl<B> Side<B> {
         }
         Some(first)
     }
+}
+
+/// Does what touches these planes: some memory is told before and after.
+pub(super) fn touching<G: Guest, T>(
+    guest: &G,
+    planes: &[G::Buffer],
+    access: Access,
+    work: impl FnOnce() -> T,
+) -> T {
+    for plane in planes {
+        guest.begin(plane, access);
+    }
+    let done = work();
+    for plane in planes {
+        guest.end(plane, access);
+    }
+    done
 }
 
 /// Whether a picture fits.
