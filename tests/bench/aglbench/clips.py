@@ -34,11 +34,13 @@ class Clip:
     parts: list[Part]
     units: list[bytes] = field(repr=False)
     hashes: list[str] = field(repr=False)
+    # the hashes in NV12 that those say who gave the stream
+    sums: list[str] = field(default_factory=list, repr=False)
 
     @property
     def elementary(self) -> bytes:
-        """As programs read it: H.264 and HEVC as a byte stream, VP8 and VP9 in IVF."""
-        if self.codec in ("h264", "h265"):
+        """As programs read it: VP8 and VP9 in IVF, all others as a byte stream."""
+        if self.codec not in FOURCC:
             return b"".join(self.units)
         head = struct.pack("<4sHH4sHHIIII", b"DKIF", 0, 32, FOURCC[self.codec], self.parts[0].width, self.parts[0].height, RATE, 1,
                            len(self.units), 0)
@@ -52,7 +54,7 @@ class Clip:
     @property
     def suffix(self) -> str:
         """The file's."""
-        return self.codec if self.codec in ("h264", "h265") else "ivf"
+        return "ivf" if self.codec in FOURCC else self.codec
 
 
 FOURCC = {"vp8": b"VP80", "vp9": b"VP90"}
@@ -150,6 +152,11 @@ def frame_size(width: int, height: int) -> int:
     """Bytes of an I420 frame as GStreamer writes it."""
     luma, chroma, _ = planes(width, height)
     return luma[2] * (-(-height // 2) * 2) + 2 * chroma[2] * chroma[1]
+
+
+def tight_size(width: int, height: int) -> int:
+    """Bytes of what is seen of a frame of eight bits, 4:2:0."""
+    return width * height + 2 * ((width + 1) // 2) * ((height + 1) // 2)
 
 
 def tight(frame: bytes, width: int, height: int) -> bytes:

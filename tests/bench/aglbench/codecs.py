@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from . import clips
-from .checks import must
+from .checks import CheckFailed, must
 from .clips import Clip, Part
 from .guest import Guest, Job, Result
 
@@ -13,7 +13,7 @@ from .guest import Guest, Job, Result
 TEST_CAMERA = """test -e /dev/test-camera || { modprobe vivid n_devs=1 node_types=0x1 no_error_inj=1 &&
 ln -s /dev/$(cd /sys/class/video4linux && grep -l ^vivid- */name | cut -d/ -f1) /dev/test-camera &&
 media v4l2-ctl -d /dev/test-camera --set-fmt-video width=1280,height=720; }"""
-FOURCC = {"h264": "H264", "h265": "HEVC", "vp8": "VP80", "vp9": "VP90"}
+FOURCC = {"h264": "H264", "h265": "HEVC", "vp8": "VP80", "vp9": "VP90", "mpeg2": "MPG2", "mpeg4": "MPG4"}
 
 
 class Programs:
@@ -53,14 +53,19 @@ def ctl(clip: Clip, device: str, name: str = "out") -> str:
 
 def i420(nv12: bytes, part: Part) -> list[str]:
     """The hashes of frames in NV12 without padding, as those of a clip are."""
-    luma, chroma = part.width * part.height, ((part.width + 1) // 2) * ((part.height + 1) // 2)
-    size, result = luma + 2 * chroma, []
+    luma, size, result = part.width * part.height, clips.tight_size(part.width, part.height), []
     for at in range(0, len(nv12) - size + 1, size):
         pairs = nv12[at + luma:at + size]
         result.append(hashlib.md5(nv12[at:at + luma] + pairs[0::2] + pairs[1::2]).hexdigest())
     if len(nv12) % size:
         result.append(f"and {len(nv12) % size} bytes more")
     return result
+
+
+def nv12_sums(nv12: bytes, part: Part) -> list[str]:
+    """The hashes of frames in NV12 as they are."""
+    size = clips.tight_size(part.width, part.height)
+    return [hashlib.md5(nv12[at:at + size]).hexdigest() for at in range(0, len(nv12), size)]
 
 
 def same(found: list[str], clip: Clip, who: str, text: str) -> str:
@@ -88,6 +93,24 @@ def v4l2_ctl(programs: Programs, clip: Clip, device: str) -> str:
     """v4l2-ctl decodes a clip of one size."""
     result = programs.run(ctl(clip, device))
     return same(i420(programs.fetch("/tmp/out"), clip.parts[0]), clip, "v4l2-ctl", result.text)
+
+
+def streams(programs: Programs, found: dict[str, Clip], device: str) -> str:
+    """v4l2-ctl decodes streams as the host does, and as those who gave them say."""
+    wrong, others = [], 0
+    for clip in found.values():
+        result = programs.run(ctl(clip, device))
+        pictures = programs.fetch("/tmp/out")
+        try:
+            same(i420(pictures, clip.parts[0]), clip, "v4l2-ctl", result.text)
+        except CheckFailed as error:
+            wrong.append(str(error))
+        if clip.sums:
+            others += 1
+            if clip.sums != nv12_sums(pictures, clip.parts[0]):
+                wrong.append(f"{clip.name} is not as those say who gave it")
+    must(not wrong, "\n".join(wrong))
+    return f"{len(found)} streams, {sum(clip.parts[0].frames for clip in found.values())} frames" + (f"; {others} as others say" if others else "")
 
 
 def gstreamer(programs: Programs, clip: Clip) -> str:

@@ -42,7 +42,7 @@ class Service:
     def __exit__(self, kind, value, trace) -> None:
         self.stop()
 
-    def start(self, timeout: float = 10.0) -> "Service":
+    def start(self, timeout: float = 60.0) -> "Service":
         """Start it and wait until it listens."""
         self.socket.unlink(missing_ok=True)
         with self.log.open("ab") as out:

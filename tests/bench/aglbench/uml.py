@@ -84,12 +84,16 @@ def run(script: str, log: Path, *, words: Sequence[str] = (), memory: int = 512,
         return boot(["rw", f"init={BENCH}/uml/init", f"AGL_SCRIPT={file}", *words], log, memory=memory, limit=limit)
 
 
-def boot(arguments: list[str], log: Path, *, memory: int, limit: float = 600.0) -> tuple[int, str]:
-    """Start a user-mode Linux with these words for its kernel; how what it was started for ended, and what was said."""
+def boot(arguments: list[str], log: Path, *, memory: int, limit: float = 600.0,
+         root: Sequence[str] = ("rootfstype=hostfs", "rootflags=/")) -> tuple[int, str]:
+    """Start a user-mode Linux with these words for its kernel; how what it was started for ended, and what was said.
+
+    Its root is this machine's file system unless `root` says otherwise.
+    """
     with tempfile.TemporaryDirectory(prefix="agl-uml-", dir="/var/tmp") as folder:
         words = [
             "setpriv", "--pdeathsig", "TERM", "timeout", "-k", "2", str(int(limit)), str(kernel_program()), f"mem={memory}M",
-            "rootfstype=hostfs", "rootflags=/", *arguments, "con0=fd:0,fd:1", "con=null", "quiet",
+            *root, *arguments, "con0=fd:0,fd:1", "con=null", "quiet",
         ]
         # its memory is a file: where there is no room for it, it ends
         with log.open("wb") as out:

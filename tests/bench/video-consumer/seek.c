@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * seek DEVICE FILE FRAMES: decode FILE (units behind their lengths, as v4l2-ctl
- * has them) on a stateful H.264 decoder; after FRAMES pictures go back to its
- * beginning, the way V4L2 has it: the queue of the bitstream is stopped and
- * started, the other one not. Writes what is decoded from then on, NV12 without
- * padding.
+ * seek DEVICE FILE FRAMES [WIDTH HEIGHT LEFT TOP]: decode FILE (units behind
+ * their lengths, as v4l2-ctl has them) on a stateful H.264 decoder; after FRAMES
+ * pictures go back to its beginning, the way V4L2 has it: the queue of the
+ * bitstream is stopped and started, the other one not. Writes what is decoded
+ * from then on, NV12 without padding. With a size and a place pictures are put
+ * there in larger buffers, and nothing else of these may be written.
  *
- * No program of Debian's seeks in a decoder's stream without starting it anew.
+ * No program of Debian's seeks in a decoder's stream without starting it anew,
+ * nor places its pictures.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -26,6 +28,8 @@
 #define OUT V4L2_BUF_TYPE_VIDEO_CAPTURE_MPLANE
 #define MOST 32
 #define PATIENCE_MS 60000
+/* What buffers have around a picture. */
+#define AROUND 0xa5
 
 static int video;
 static unsigned char *stream;
@@ -34,6 +38,8 @@ static void *in_memory[MOST], *out_memory[MOST];
 static unsigned int in_count, out_count, in_size;
 static struct v4l2_format picture = { .type = OUT };
 static struct v4l2_rect seen;
+/* Where pictures are wanted, if somewhere: width and height of buffers, left, top. */
+static unsigned int wish[4];
 static int again, stopped;
 static long units, decoded, written;
 
@@ -65,6 +71,8 @@ static unsigned int allocate(unsigned int type, unsigned int count, void **memor
 			fail("mmap");
 		if (type == IN)
 			in_size = plane.length;
+		else
+			memset(memory[i], AROUND, plane.length);
 	}
 	return request.count;
 }
@@ -117,16 +125,50 @@ static void seek(void)
 		feed(i);
 }
 
-static void write_picture(const unsigned char *from)
+/* Writes a piece of a picture and leaves nothing of it behind. */
+static void write_piece(unsigned char *from, unsigned int bytes)
+{
+	fwrite(from, 1, bytes, stdout);
+	memset(from, AROUND, bytes);
+}
+
+static void write_picture(unsigned char *from, unsigned int bytes)
 {
 	unsigned int stride = picture.fmt.pix_mp.plane_fmt[0].bytesperline;
-	unsigned int height = picture.fmt.pix_mp.height, row;
+	unsigned int height = picture.fmt.pix_mp.height, row, i;
 	unsigned int width = (seen.width + 1) / 2 * 2;
 
 	for (row = 0; row < seen.height; row++)
-		fwrite(from + row * stride, 1, seen.width, stdout);
+		write_piece(from + (seen.top + row) * stride + seen.left, seen.width);
 	for (row = 0; row < (seen.height + 1) / 2; row++)
-		fwrite(from + (height + row) * stride, 1, width, stdout);
+		write_piece(from + (height + seen.top / 2 + row) * stride + seen.left, width);
+	for (i = 0; wish[0] && i < bytes; i++) {
+		if (from[i] == AROUND)
+			continue;
+		fprintf(stderr, "byte %u beside the picture was written\n", i);
+		exit(1);
+	}
+}
+
+static void place_pictures(void)
+{
+	struct v4l2_selection selection = { .type = OUT, .target = V4L2_SEL_TGT_COMPOSE };
+	struct v4l2_rect place;
+
+	picture.fmt.pix_mp.width = wish[0];
+	picture.fmt.pix_mp.height = wish[1];
+	ask(VIDIOC_S_FMT, &picture, "S_FMT");
+	ask(VIDIOC_G_SELECTION, &selection, "G_SELECTION");
+	selection.r.left = wish[2];
+	selection.r.top = wish[3];
+	place = selection.r;
+	ask(VIDIOC_S_SELECTION, &selection, "S_SELECTION");
+	if (picture.fmt.pix_mp.width == wish[0] && picture.fmt.pix_mp.height == wish[1] &&
+	    !memcmp(&place, &selection.r, sizeof(place)))
+		return;
+	fprintf(stderr, "pictures come to %d,%d in %ux%u\n", selection.r.left, selection.r.top,
+		picture.fmt.pix_mp.width, picture.fmt.pix_mp.height);
+	exit(1);
 }
 
 static void set_up_pictures(void)
@@ -141,6 +183,8 @@ static void set_up_pictures(void)
 	if (out_count)
 		return;
 	ask(VIDIOC_G_FMT, &picture, "G_FMT");
+	if (wish[0])
+		place_pictures();
 	ask(VIDIOC_G_SELECTION, &selection, "G_SELECTION");
 	ask(VIDIOC_G_CTRL, &least, "G_CTRL");
 	seen = selection.r;
@@ -168,7 +212,7 @@ static int take_picture(long frames)
 	if (plane.bytesused) {
 		decoded++;
 		if (b.timestamp.tv_sec == 2) {
-			write_picture(out_memory[b.index]);
+			write_picture(out_memory[b.index], plane.bytesused);
 			written++;
 		}
 	}
@@ -199,8 +243,10 @@ int main(int argc, char **argv)
 	unsigned int i;
 	int file, type = IN;
 
-	if (argc != 4)
+	if (argc != 4 && argc != 8)
 		return 2;
+	for (i = 4; i < (unsigned int)argc; i++)
+		wish[i - 4] = atoi(argv[i]);
 	file = open(argv[2], O_RDONLY);
 	if (file < 0 || fstat(file, &status))
 		fail(argv[2]);

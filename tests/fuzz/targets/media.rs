@@ -18,6 +18,7 @@ use agl_virtio_media::camera::source::TestPicture;
 use agl_virtio_media::codec::{CodecDevice, Offer, Way};
 use agl_virtio_media::config::Config;
 use agl_virtio_media::function::{Context, Function};
+use agl_virtio_media::memory::Budget;
 use agl_virtio_media::outbox::Outbox;
 use agl_virtio_media::payload::Input;
 use agl_virtio_media::statistics::Statistics;
@@ -34,12 +35,14 @@ use zerocopy::{FromZeros, IntoBytes};
 enum Deed {
     /// An ioctl with a payload of words, as V4L2's are.
     Words { session: u8, number: u8, words: Vec<u8>, more: u8 },
-    /// A buffer of the guest's, queued as V4L2 has it.
-    Queue { session: u8, index: u8, type_: u8, planes: u8, used: u16, flags: u32 },
+    /// A buffer of the guest's or of the device's, queued as V4L2 has it.
+    Queue { mmap: bool, session: u8, index: u8, type_: u8, planes: u8, used: u16, flags: u32 },
     /// The codec says something.
     Says(Word),
     /// An ioctl with any payload.
     Any { session: u8, number: u8, bytes: Vec<u8> },
+    /// A plane of the device's is to be mapped.
+    Map { session: u8, index: u8, plane: u8, capture: bool },
     /// A session ends.
     Close(u8),
     /// Milliseconds.
@@ -92,11 +95,11 @@ impl Kind {
 }
 
 /// One page of the guest's that is the whole of each buffer, over and over.
-fn queued(index: u8, type_: u8, planes: u8, used: u16, flags: u32) -> Vec<u8> {
+fn queued(mmap: bool, index: u8, type_: u8, planes: u8, used: u16, flags: u32) -> Vec<u8> {
     let type_ = [1_u32, 9, 10][usize::from(type_) % 3];
     let planes = if type_ == 1 { 0 } else { u32::from(planes % 4) };
     let mut buffer = Buffer::new_zeroed();
-    (buffer.index, buffer.type_, buffer.memory, buffer.flags) = (u32::from(index % 4), type_, 2, flags);
+    (buffer.index, buffer.type_, buffer.memory, buffer.flags) = (u32::from(index % 4), type_, if mmap { 1 } else { 2 }, flags);
     buffer.length = if planes == 0 { ROOM } else { planes };
     let mut payload = buffer.as_bytes().to_vec();
     for _ in 0..planes {
@@ -111,6 +114,8 @@ fn queued(index: u8, type_: u8, planes: u8, used: u16, flags: u32) -> Vec<u8> {
     payload
 }
 
+/// Bytes of the device's memory that the guest may have.
+const BUDGET: u64 = 2 << 20;
 /// Bytes of the guest's memory, and of each buffer.
 const ROOM: u32 = 128 << 10;
 
@@ -118,12 +123,13 @@ fuzz_target!(|input: (Kind, Vec<Deed>)| {
     let (kind, deeds) = input;
     let ranges = [(GuestAddress(0), ROOM as usize)];
     let memory = Memory::new(Arc::new(GuestMemoryMmap::from_ranges(&ranges).expect("a little memory")));
+    let budget = Budget::new(BUDGET);
     let mut outbox = Outbox::default();
     let mut now = Duration::from_secs(1);
     let script = Script::default();
     let mut device = kind.device(&script);
     for deed in deeds {
-        let mut context = Context { memory: &memory, now, outbox: &mut outbox };
+        let mut context = Context { memory: &memory, budget: Some(&budget), now, outbox: &mut outbox };
         let (session, number, payload) = match deed {
             Deed::Words { session, number, words, more } => {
                 let mut payload: Vec<u8> = words.iter().flat_map(|word| u32::from(*word).to_le_bytes()).collect();
@@ -131,10 +137,18 @@ fuzz_target!(|input: (Kind, Vec<Deed>)| {
                 (session, number, payload)
             }
             Deed::Any { session, number, bytes } => (session, number, bytes),
-            Deed::Queue { session, index, type_, planes, used, flags } => (session, 15, queued(index, type_, planes, used, flags)),
+            Deed::Queue { mmap, session, index, type_, planes, used, flags } => (session, 15, queued(mmap, index, type_, planes, used, flags)),
             Deed::Says(word) => {
                 script.says([word.into()]);
                 end_lost(&mut *device, &mut context);
+                continue;
+            }
+            Deed::Map { session, index, plane, capture } => {
+                let offset = u32::from(capture) << 30 | (u32::from(index) << 3 | u32::from(plane)) << 16;
+                if let Some(memory) = device.memory_at(u32::from(session) % SESSIONS, offset) {
+                    assert!(memory.memory().len() >= memory.len() as usize && memory.len() > 0);
+                }
+                assert!(budget.taken() <= BUDGET);
                 continue;
             }
             Deed::Close(session) => {

@@ -6,15 +6,15 @@
 
 #![no_main]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use agl_virtio_codec::scripted::Script;
 use agl_virtio_codec::{Codec, Size};
 use agl_virtio_fuzz::coder::Word;
-use agl_virtio_video::model::{Formats, Function, Guest, Limits, Model, Outbox, Shared, Ticket};
+use agl_virtio_video::model::{Formats, Function, Guest, Limits, Model, Outbox, Shared, Ticket, Wanted};
 use agl_virtio_video::statistics::{Quota, Statistics};
-use agl_virtio_video::wire::{Dialect, V3, V5};
+use agl_virtio_video::wire::{Dialect, Refusal, V3, V5};
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 
@@ -29,6 +29,8 @@ enum Deed {
     Any(Vec<u8>),
     /// The codec says something.
     Says(Word),
+    /// The first object that was asked for, or the last one, is found to have so many bytes, or is not.
+    Found { last: bool, bytes: Option<u32> },
     /// The driver resets.
     Reset,
 }
@@ -90,7 +92,9 @@ fuzz_target!(|input: (bool, bool, Vec<Deed>)| {
     let dialect: Arc<dyn Dialect> = if old { Arc::new(V3) } else { Arc::new(V5) };
     let script = Script::default();
     let mut device = model(function, &dialect, &script);
+    device.set_imports(true);
     let mut owed = BTreeSet::new();
+    let mut wanted: VecDeque<Wanted> = VecDeque::new();
     for (number, deed) in deeds.into_iter().enumerate() {
         let mut out = Outbox::default();
         let bytes = match deed {
@@ -100,6 +104,14 @@ fuzz_target!(|input: (bool, bool, Vec<Deed>)| {
                 script.says([word.into()]);
                 Vec::new()
             }
+            Deed::Found { last, bytes } => {
+                let one = if last { wanted.pop_back() } else { wanted.pop_front() };
+                if let Some(Wanted { ticket, plane, .. }) = one {
+                    let found = bytes.map(|bytes| bytes as usize).ok_or(Refusal::InvalidResource);
+                    device.found(ticket, plane, found, &mut out);
+                }
+                Vec::new()
+            }
             Deed::Reset => {
                 device.reset();
                 owed.clear();
@@ -107,12 +119,15 @@ fuzz_target!(|input: (bool, bool, Vec<Deed>)| {
                 continue;
             }
         };
-        if let Ok(request) = dialect.parse(&bytes) {
+        let parsed = dialect.parse(&bytes, &|stream, queue| device.memory(stream, queue));
+        if let Ok(request) = parsed {
             let ticket = Ticket(number as u64);
             owed.insert(ticket);
             device.request(&Nothing, ticket, request, &mut out);
         }
         device.turn(&Nothing, &mut out);
+        // As a VMM that is slow: it answers some of them later.
+        wanted.extend(out.wanted.drain(..));
         for (ticket, stream, answer) in out.answers {
             assert!(owed.remove(&ticket), "{ticket:?} was answered twice");
             assert!(!dialect.answer(stream, &answer).is_empty());

@@ -10,6 +10,9 @@ type = "rpmb"
 path = "/var/lib/agl-virtio-rpmb/oeqa.rpmb"
 """
 NAME = "org.automotivelinux.Virtio1.Device.oeqa.vault"
+# Where nobody writes to the root file system (kas/feature/read-only.yml), a folder of this test's own is laid over this one.
+WRITABLE = "touch /etc/agl-virtio/oeqa.toml 2>/dev/null || mount -t tmpfs -o mode=755 oeqa /etc/agl-virtio"
+CLEARED = "rm /etc/agl-virtio/oeqa.toml && { umount /etc/agl-virtio 2>/dev/null || true; }"
 # The unit is ready when a VMM may connect; the rest of the service may come later.
 ON_THE_BUS = f"for i in $(seq 300); do busctl status {NAME} >/dev/null 2>&1 && exit 0; sleep 0.1; done; exit 1"
 
@@ -21,7 +24,7 @@ class AglVirtioRpmbTest(OERuntimeTestCase):
     @OEHasPackage(["agl-virtio-rpmb"])
     def test_rpmb_service_makes_its_store(self):
         """The unit is ready, the store is nobody else's, and the bus tells that there is no key."""
-        write = f"cat > /etc/agl-virtio/oeqa.toml <<'EOF'\n{CONFIG}EOF"
+        write = f"{WRITABLE}\ncat > /etc/agl-virtio/oeqa.toml <<'EOF'\n{CONFIG}EOF"
         status, output = self.target.run(f"{write}\nsystemctl start agl-virtio-rpmb@oeqa")
         try:
             self.assertEqual(status, 0, output)
@@ -36,6 +39,6 @@ class AglVirtioRpmbTest(OERuntimeTestCase):
             self.assertEqual((status, output.strip()), (0, "b false"))
         finally:
             status, output = self.target.run(
-                "systemctl stop agl-virtio-rpmb@oeqa; rm /etc/agl-virtio/oeqa.toml /var/lib/agl-virtio-rpmb/oeqa.rpmb"
+                f"systemctl stop agl-virtio-rpmb@oeqa; rm /var/lib/agl-virtio-rpmb/oeqa.rpmb && {CLEARED}"
             )
         self.assertEqual(status, 0, output)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A PipeWire of the test's own, with no hardware: a bus, the server, its session manager, and a
-//! sink that plays into nothing but can be heard.
+//! A PipeWire of the test's own, with no hardware: a bus, the server, its session manager, and what the
+//! test has it have: usually a sink that plays into nothing but can be heard.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -63,6 +63,8 @@ impl Drop for Process {
 
 pub(crate) struct PipeWire {
     folder: tempfile::TempDir,
+    /// Is in the graph once it is up.
+    sign: &'static str,
     // Ended in this order.
     manager: Option<Process>,
     server: Option<Process>,
@@ -78,7 +80,22 @@ pub(crate) const SINK: &str = "speaker";
 const SOURCE: &str = "microphone";
 
 impl PipeWire {
+    /// With a sink and a source.
     pub(crate) fn start() -> Self {
+        let configuration = format!(
+            "context.properties = {{ default.clock.min-quantum = 1024 }}
+            context.objects = [ {{ factory = adapter args = {{
+                factory.name = support.null-audio-sink media.class = Audio/Sink
+                node.name = {SINK} audio.position = [ FL FR ] }} }}
+              {{ factory = adapter args = {{
+                factory.name = support.null-audio-sink media.class = Audio/Source/Virtual
+                node.name = {SOURCE} audio.position = [ FL FR ] }} }} ]\n"
+        );
+        Self::with(&configuration, "\"default.audio.sink\"")
+    }
+
+    /// With what this configuration adds, and this sign in the graph.
+    pub(crate) fn with(configuration: &str, sign: &'static str) -> Self {
         static ALONE: Mutex<()> = Mutex::new(());
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         // A short path: names of sockets end after 108 bytes.
@@ -90,19 +107,7 @@ impl PipeWire {
             .path()
             .join("config/pipewire/pipewire.conf.d/test.conf");
         fs::create_dir_all(drop_in.parent().unwrap()).unwrap();
-        fs::write(
-            drop_in,
-            format!(
-                "context.properties = {{ default.clock.min-quantum = 1024 }}
-                context.objects = [ {{ factory = adapter args = {{
-                    factory.name = support.null-audio-sink media.class = Audio/Sink
-                    node.name = {SINK} audio.position = [ FL FR ] }} }}
-                  {{ factory = adapter args = {{
-                    factory.name = support.null-audio-sink media.class = Audio/Source/Virtual
-                    node.name = {SOURCE} audio.position = [ FL FR ] }} }} ]\n"
-            ),
-        )
-        .unwrap();
+        fs::write(drop_in, configuration).unwrap();
         let bus = Process::start(
             command(folder.path(), "dbus-daemon")
                 .args(["--session", "--nofork"])
@@ -113,6 +118,7 @@ impl PipeWire {
         );
         let mut this = Self {
             folder,
+            sign,
             manager: None,
             server: None,
             _bus: bus,
@@ -132,15 +138,13 @@ impl PipeWire {
         let _ = fs::remove_file(self.socket());
     }
 
-    /// Starts the server, and waits until its sink is the default.
+    /// Starts the server, and waits until its sign is there.
     pub(crate) fn restart(&mut self) {
         self.server = Some(Process::start(&mut self.command("pipewire")));
         let socket = self.socket();
         wait_for("PipeWire", || socket.exists().then_some(()));
         self.manager = Some(Process::start(&mut self.command("wireplumber")));
-        wait_for("the default sink", || {
-            self.dump().contains("\"default.audio.sink\"").then_some(())
-        });
+        wait_for(self.sign, || self.dump().contains(self.sign).then_some(()));
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
