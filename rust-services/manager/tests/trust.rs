@@ -253,7 +253,9 @@ fn a_guest_is_found_again_by_a_manager_that_starts_while_files_are_wrong_or_gone
     let good = guest(programs.path(), IDLE);
     let mut scene = Scene::start(&[("ivi", &good), ("spare", &good)]);
     start(&scene);
+    // Whoever is told that it runs finds its process, and so does the next manager.
     let before = scene.of_guest("Pid");
+    assert!(!before.contains("uint32 0"), "{before}");
     fs::write(scene.file("ivi"), "[guest]\ncpus = 0\n").unwrap();
     scene.crash();
     let runs = |scene: &Scene| {

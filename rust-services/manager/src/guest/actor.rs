@@ -2,7 +2,7 @@
 //! The task of a guest: takes requests and events one after the other, so that nothing about a
 //! guest is ever decided twice.
 
-use super::call::{Call, Command, GuestError, GuestHandle, Reply};
+use super::call::{Answers, Call, Command, GuestError, GuestHandle, Reply};
 use super::device::Device;
 use super::history::History;
 use super::saved::{Saved, SavedDevice};
@@ -72,6 +72,7 @@ pub(super) struct Actor {
     pub(super) selftest: Option<Selftest>,
     /// Who waits for the guest to run.
     pub(super) starting: Vec<Reply>,
+    pub(super) answers: Answers,
     pub(super) forget: Option<Reply>,
     pub(super) deadlines: Deadlines,
     pub(super) events: mpsc::Sender<Event>,
@@ -104,6 +105,7 @@ pub fn spawn(
             observe(shown.as_deref(), &status);
             actor.status.send_replace(Arc::clone(&status));
             shown = Some(status);
+            actor.answers.send();
             if actor.is_forgotten() {
                 return;
             }
@@ -163,6 +165,7 @@ impl Actor {
             history: History::default(),
             selftest: None,
             starting: Vec::new(),
+            answers: Answers::default(),
             forget: None,
             deadlines: Deadlines::default(),
             events,
@@ -245,10 +248,7 @@ impl Actor {
             }
         };
         self.save();
-        // Whoever has the answer finds what it says.
-        self.status.send_replace(Arc::new(self.current()));
-        // Whoever asked may have left meanwhile.
-        let _ = reply.send(result);
+        self.answers.add(reply, result);
     }
 
     async fn happen(&mut self, event: Event) {

@@ -84,6 +84,23 @@ impl From<VmmError> for GuestError {
 /// Where an answer goes.
 pub(super) type Reply = oneshot::Sender<Result<(), GuestError>>;
 
+/// Answers that wait until what they say can be found: noted for the next manager, and shown.
+#[derive(Debug, Default)]
+pub(super) struct Answers(Vec<(Reply, Result<(), GuestError>)>);
+
+impl Answers {
+    pub(super) fn add(&mut self, reply: Reply, result: Result<(), GuestError>) {
+        self.0.push((reply, result));
+    }
+
+    pub(super) fn send(&mut self) {
+        for (reply, result) in self.0.drain(..) {
+            // Whoever asked may have left meanwhile.
+            let _ = reply.send(result);
+        }
+    }
+}
+
 /// A request and where its answer goes.
 #[derive(Debug)]
 pub struct Call {

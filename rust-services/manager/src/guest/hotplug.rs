@@ -29,7 +29,7 @@ impl Actor {
             _ => None,
         };
         match refused {
-            Some(error) => drop(reply.send(Err(error))),
+            Some(error) => self.answers.add(reply, Err(error)),
             None if self.devices.get(name).is_some_and(|device| device.ready) => {
                 self.attach_now(name, Some(reply)).await;
                 self.save();
@@ -52,7 +52,8 @@ impl Actor {
             Err(error) => {
                 device.reason = error.to_string();
                 if let Some(reply) = reply {
-                    let _ = reply.send(Err(GuestError::Device(name.to_owned(), error.to_string())));
+                    let refused = GuestError::Device(name.to_owned(), error.to_string());
+                    self.answers.add(reply, Err(refused));
                 }
             }
         }
@@ -68,7 +69,7 @@ impl Actor {
             }
         }
         if let Some(reply) = reply {
-            let _ = reply.send(result);
+            self.answers.add(reply, result);
         }
     }
 
@@ -106,7 +107,7 @@ impl Actor {
                     waiting.0.push(reply);
                 }
             }
-            Err(error) => drop(reply.send(Err(error))),
+            Err(error) => self.answers.add(reply, Err(error)),
         }
     }
 
@@ -146,7 +147,7 @@ impl Actor {
             .map(|(replies, _)| replies)
             .unwrap_or_default()
         {
-            let _ = reply.send(Ok(()));
+            self.answers.add(reply, Ok(()));
         }
         log::info!("{}: {name} is out of the guest", self.wanted.name);
         if device.leaving {
@@ -173,7 +174,8 @@ impl Actor {
             };
             for reply in replies {
                 let reason = "is still held by the guest: has it a driver for hot plug?".to_owned();
-                let _ = reply.send(Err(GuestError::Device(name.clone(), reason)));
+                let refused = GuestError::Device(name.clone(), reason);
+                self.answers.add(reply, Err(refused));
             }
         }
     }
@@ -220,10 +222,11 @@ impl Actor {
                 .map(|(replies, _)| replies)
                 .unwrap_or_default()
             {
-                let _ = reply.send(Ok(()));
+                self.answers.add(reply, Ok(()));
             }
             for reply in device.attach_when_ready.drain(..).flatten() {
-                let _ = reply.send(Err(GuestError::State("stopped", "it does not run")));
+                let refused = GuestError::State("stopped", "it does not run");
+                self.answers.add(reply, Err(refused));
             }
             if device.leaving {
                 if let Some(keeper) = &device.keeper {

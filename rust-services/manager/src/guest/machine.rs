@@ -35,8 +35,7 @@ impl Actor {
             _ => None,
         };
         if let Some(refused) = refused {
-            let _ = reply.send(Err(refused));
-            return;
+            return self.answers.add(reply, Err(refused));
         }
         self.starting.push(reply);
         if self.state != GuestState::Starting {
@@ -307,7 +306,7 @@ impl Actor {
         self.deadlines.start = None;
         log::info!("{}: runs", self.wanted.name);
         for reply in self.starting.drain(..) {
-            let _ = reply.send(Ok(()));
+            self.answers.add(reply, Ok(()));
         }
     }
 
@@ -398,7 +397,8 @@ impl Actor {
             }
         };
         for reply in self.starting.drain(..) {
-            let _ = reply.send(Err(GuestError::Start(self.exit_reason.clone())));
+            let refused = GuestError::Start(self.exit_reason.clone());
+            self.answers.add(reply, Err(refused));
         }
     }
 

@@ -23,7 +23,8 @@ impl Actor {
             self.state = GuestState::Stopped;
             self.deadlines.start = None;
             for reply in self.starting.drain(..) {
-                let _ = reply.send(Err(GuestError::State("stopping", "somebody stopped it")));
+                let refused = GuestError::State("stopping", "somebody stopped it");
+                self.answers.add(reply, Err(refused));
             }
             self.release_devices();
             self.stop_all_devices();

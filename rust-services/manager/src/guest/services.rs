@@ -189,7 +189,8 @@ impl Actor {
         if asked || device.leaving || !wanted || ending == Ending::Code(0) {
             for reply in device.attach_when_ready.drain(..).flatten() {
                 let reason = "ended".to_owned();
-                let _ = reply.send(Err(GuestError::Device(name.to_owned(), reason)));
+                let refused = GuestError::Device(name.to_owned(), reason);
+                self.answers.add(reply, Err(refused));
             }
             if device.leaving && !device.attached {
                 self.devices.remove(name);
