@@ -52,11 +52,12 @@ impl Launch {
         self
     }
 
-    /// Below this keeper: `keeper --socket SOCKET -- program ARGS`.
+    /// Below this keeper, which waits long for a service that is away, as a slow machine needs:
+    /// `keeper --socket SOCKET --grace 60s -- program ARGS`.
     #[must_use]
     pub fn below_keeper(mut self, keeper: impl Into<PathBuf>) -> Self {
         self.keeper = Some(keeper.into());
-        self
+        self.keeper_args(["--grace", "60s"])
     }
 
     /// Below this command: `valgrind …`, `strace …`, `taskset -c 1`.

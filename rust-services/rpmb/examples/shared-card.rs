@@ -56,8 +56,6 @@ fn service(directory: &Path, words: &[String], first_block: u16) -> ServiceUnder
     Launch::new(service, directory.join(format!("{first_block}.sock")))
         .args(["--bus", "none", "--log", "warn", "--config"])
         .args([config])
-        // A start of a program takes an emulated machine longer than others.
-        .keeper_args(["--grace", "60s"])
         .below_keeper(keeper)
         .start()
         .unwrap()
