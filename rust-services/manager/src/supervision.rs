@@ -7,7 +7,7 @@
 use crate::cgroup::ControlGroups;
 use crate::definition::{Definition, Limits};
 use crate::process::{Ending, Process, last_words};
-use crate::systemd::units::{self, DeviceUnit};
+use crate::systemd::units::{self, DeviceUnit, Reach};
 use crate::systemd::{Monitor, Systemd};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -178,6 +178,7 @@ impl Supervision {
                     description,
                     command,
                     folder,
+                    reach: Reach::of(&definition.guest, folder),
                 };
                 let process = systemd.start_monitor(&monitor).await?;
                 systemd.register_machine(guest, process.id()).await;

@@ -18,7 +18,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 use tokio::sync::Mutex;
-use units::DeviceUnit;
+use units::{DeviceUnit, Reach};
 use zbus::Connection;
 use zbus::proxy::CacheProperties;
 use zbus::zvariant::Value;
@@ -50,6 +50,8 @@ pub struct Monitor<'a> {
     pub command: &'a [String],
     /// Where it works.
     pub folder: &'a Path,
+    /// What of the host it has beyond what all monitors have.
+    pub reach: Reach,
 }
 
 /// systemd, on the system bus.
@@ -125,6 +127,8 @@ impl Systemd {
                 Value::from(monitor.folder.to_string_lossy().into_owned()),
             ),
             ("Slice", Value::from(units::slice(monitor.guest))),
+            ("ReadWritePaths", Value::from(monitor.reach.folders.clone())),
+            ("DeviceAllow", Value::from(monitor.reach.devices.clone())),
             ("LogExtraFields", Value::from(vec![field.into_bytes()])),
             // It stays until its end is known.
             ("AddRef", Value::from(true)),

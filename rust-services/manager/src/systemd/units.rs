@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! How guests and devices are called as units, and what the manager adds to a device's template.
 
-use crate::definition::Limits;
+use crate::definition::{Guest, Limits, Serial, VmmKind};
 use std::fmt::Write as _;
 use std::path::Path;
 use zbus::zvariant::Value;
@@ -13,6 +13,14 @@ const RUNTIME_UNITS: &str = "/run/systemd/system";
 /// one has to come after the template's own (`sandbox.conf`), or systemd would restart what the
 /// manager judges.
 const DROP_IN: &str = "zz-agl-virtiod.conf";
+
+/// What Xen's `xl` speaks to the hypervisor with.
+const XEN: [&str; 4] = [
+    "/dev/xen/evtchn",
+    "/dev/xen/gntdev",
+    "/dev/xen/privcmd",
+    "/dev/xen/xenbus",
+];
 
 /// The slice of a guest and all that belongs to it. A dash in a slice's name would mean another
 /// slice below.
@@ -31,6 +39,60 @@ pub fn monitor(guest: &str) -> String {
 #[must_use]
 pub fn device(device_type: &str, guest: &str, device: &str) -> String {
     format!("agl-virtio-{device_type}@{guest}:{device}.service")
+}
+
+/// What a guest's monitor may write to and open, beyond what its template's sandbox grants to all.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// Folders that it may write to.
+    pub folders: Vec<String>,
+    /// Devices of the host, and how it may open them.
+    pub devices: Vec<(String, String)>,
+}
+
+impl Reach {
+    /// What the guest's file names, and the folder of the monitor's own socket.
+    #[must_use]
+    pub fn of(guest: &Guest, folder: &Path) -> Self {
+        let mut reach = Self {
+            folders: vec![folder.to_string_lossy().into_owned()],
+            devices: Vec::new(),
+        };
+        if guest.vmm == VmmKind::Xen {
+            for path in XEN {
+                reach.open(Path::new(path), "rw");
+            }
+        }
+        for disk in &guest.disks {
+            reach.open(&disk.path, if disk.read_only { "r" } else { "rw" });
+        }
+        for port in &guest.serial {
+            match port {
+                Serial::File(path) if path.starts_with("/dev") => reach.open(path, "rw"),
+                Serial::File(path) | Serial::Listen(path) => reach.make(path),
+                Serial::Connect(_) => {}
+            }
+        }
+        reach
+    }
+
+    /// A device, if it is one. systemd refuses names with spaces, which no device has.
+    fn open(&mut self, path: &Path, how: &str) {
+        let name = path.to_string_lossy();
+        if path.starts_with("/dev") && !name.contains(char::is_whitespace) {
+            self.devices.push((name.into_owned(), how.to_owned()));
+        }
+    }
+
+    /// A file or socket that it makes. Not all of /run for one in it: units and rules are there.
+    fn make(&mut self, path: &Path) {
+        let folder = path.parent().filter(|folder| folder.parent().is_some());
+        let Some(folder) = folder.filter(|folder| *folder != Path::new("/run")) else {
+            return;
+        };
+        // Where it is missing the monitor says so.
+        self.folders.push(format!("-{}", folder.to_string_lossy()));
+    }
 }
 
 /// All that a device's unit needs beside its template.
@@ -133,6 +195,7 @@ pub fn limits(limits: &Limits) -> Vec<(&'static str, Value<'static>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::definition::{Disk, DiskFormat};
 
     #[test]
     fn names_of_guests_and_devices_cannot_be_mixed_up() {
@@ -164,6 +227,47 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }
+    }
+
+    #[test]
+    fn a_monitor_reaches_what_its_guest_s_file_names() {
+        let disk = |path: &str, read_only| Disk {
+            path: path.into(),
+            format: DiskFormat::Raw,
+            read_only,
+        };
+        let guest = Guest {
+            disks: vec![
+                disk("/dev/mmcblk0p5", false),
+                disk("/dev/disk/by-label/maps", true),
+                disk("/var/lib/ivi/root.img", false),
+            ],
+            serial: vec![
+                Serial::File("/dev/ttySC1".into()),
+                Serial::Listen("/run/consoles/ivi.sock".into()),
+                Serial::Listen("/run/ivi.sock".into()),
+                Serial::Connect("/run/others/ivi.sock".into()),
+            ],
+            ..Guest::default()
+        };
+        let reach = Reach::of(&guest, Path::new("/run/agl-virtio/guests/ivi"));
+        let devices: Vec<_> = reach
+            .devices
+            .iter()
+            .map(|(path, how)| (path.as_str(), how.as_str()))
+            .collect();
+        assert_eq!(
+            devices,
+            [
+                ("/dev/mmcblk0p5", "rw"),
+                ("/dev/disk/by-label/maps", "r"),
+                ("/dev/ttySC1", "rw"),
+            ]
+        );
+        assert_eq!(
+            reach.folders,
+            ["/run/agl-virtio/guests/ivi", "-/run/consoles"]
+        );
     }
 
     #[test]
