@@ -1,6 +1,6 @@
 SUMMARY = "Guest driver of virtual cameras and codecs (virtio-media)"
 DESCRIPTION = "Makes a virtual machine's media device a V4L2 device, /dev/videoN. Its buffers are the guest's own pages, so \
-that MMAP, DMABUF and USERPTR work without shared memory."
+that MMAP, DMABUF and USERPTR work without shared memory; where the device takes no pages, they are its own, in shared memory."
 HOMEPAGE = "https://www.automotivelinux.org/"
 SECTION = "kernel"
 LICENSE = "GPL-2.0-only"
@@ -21,6 +21,7 @@ SRC_URI = "\
     file://Makefile \
     file://protocol.h \
     file://queue.c \
+    file://region.c \
     file://revive.c \
     file://session.c \
     file://virtio_media.h \

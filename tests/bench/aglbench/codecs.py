@@ -13,6 +13,8 @@ from .guest import Guest, Job, Result
 TEST_CAMERA = """test -e /dev/test-camera || { modprobe vivid n_devs=1 node_types=0x1 no_error_inj=1 &&
 ln -s /dev/$(cd /sys/class/video4linux && grep -l ^vivid- */name | cut -d/ -f1) /dev/test-camera &&
 media v4l2-ctl -d /dev/test-camera --set-fmt-video width=1280,height=720; }"""
+# Of v4l2-compliance's streaming tests, one of each kind of memory.
+KINDS = ("MMAP (select, REQBUFS)", "USERPTR (select)", "DMABUF (select)")
 FOURCC = {"h264": "H264", "h265": "HEVC", "vp8": "VP80", "vp9": "VP90", "mpeg2": "MPG2", "mpeg4": "MPG4"}
 
 
@@ -76,15 +78,15 @@ def same(found: list[str], clip: Clip, who: str, text: str) -> str:
     return f"{clip.name} {len(found)}"
 
 
-def compliance(programs: Programs, device: str, more: str, report: Path) -> str:
-    """v4l2-compliance, streaming included: no failure, and nothing left out."""
+def compliance(programs: Programs, device: str, more: str, report: Path, kinds: tuple[str, ...] = KINDS) -> str:
+    """v4l2-compliance, streaming by these kinds of memory included: no failure, and nothing left out."""
     programs.guest.run(TEST_CAMERA)
     result = programs.run(f"v4l2-compliance -d {device} -s10 -e /dev/test-camera {more} 2>&1", 300)
     report.write_text(result.text)
     total = re.search(r"Total for .*: (\d+), Succeeded: (\d+), Failed: (\d+), Warnings: (\d+)", result.text)
     failed = [line.strip() for line in result.text.splitlines() if "FAIL" in line or "fail:" in line]
     must(total is not None and total[3] == "0" and total[1] == total[2], "\n".join([total[0] if total else result.text[-800:], *failed]))
-    for kind in ("MMAP (select, REQBUFS)", "USERPTR (select)", "DMABUF (select)"):
+    for kind in kinds:
         must(f"test {kind}: OK" in result.text, f"{kind} was not tested")
     return f"{total[2]} of {total[1]}, {total[4]} warnings"
 

@@ -250,6 +250,55 @@ void virtio_media_close_session(struct virtio_media *media, u32 id)
 	virtio_media_request_put(request);
 }
 
+int virtio_media_map_place(struct virtio_media_session *session, u32 offset,
+			   bool writable, u64 *place, u64 *len)
+{
+	struct virtio_media_cmd_mmap *command;
+	struct virtio_media_resp_mmap *answer;
+	struct virtio_media_request *request;
+	u64 size = session->media->region.len;
+	int err;
+
+	if (READ_ONCE(session->lost))
+		return -EIO;
+	request = virtio_media_request_new(sizeof(*command), sizeof(*answer));
+	if (!request)
+		return -ENOMEM;
+	command = request->out;
+	command->header.cmd = cpu_to_le32(VIRTIO_MEDIA_CMD_MMAP);
+	command->session = cpu_to_le32(session->id);
+	command->flags = cpu_to_le32(writable ? VIRTIO_MEDIA_MMAP_WRITABLE : 0);
+	command->offset = cpu_to_le32(offset);
+	err = virtio_media_exchange(session->media, request);
+	err = err ?: virtio_media_status(request);
+	if (!err && request->written < sizeof(*answer))
+		err = -EIO;
+	answer = request->in;
+	*place = le64_to_cpu(answer->place);
+	*len = le64_to_cpu(answer->len);
+	if (!err && (*place > size || *len > size - *place))
+		err = -EIO;
+	virtio_media_request_put(request);
+	return err;
+}
+
+/* Whatever becomes of it: a device that is not there has nothing mapped. */
+void virtio_media_unmap_place(struct virtio_media *media, u64 place)
+{
+	struct virtio_media_cmd_munmap *command;
+	struct virtio_media_request *request;
+
+	request = virtio_media_request_new(sizeof(*command),
+					   sizeof(struct virtio_media_resp_header));
+	if (!request)
+		return;
+	command = request->out;
+	command->header.cmd = cpu_to_le32(VIRTIO_MEDIA_CMD_MUNMAP);
+	command->place = cpu_to_le64(place);
+	virtio_media_exchange(media, request);
+	virtio_media_request_put(request);
+}
+
 int virtio_media_command_once(struct virtio_media_session *session, u32 number,
 			      const struct virtio_media_buffers *buffers)
 {

@@ -4,6 +4,7 @@
 #define VIRTIO_MEDIA_COMPAT_H
 
 #include <linux/fs.h>
+#include <linux/mm.h>
 #include <linux/slab.h>
 #include <linux/virtio_config.h>
 #include <media/v4l2-fh.h>
@@ -58,6 +59,16 @@ static inline int virtio_media_find_queues(struct virtio_device *vdev,
 	vq_callback_t *callbacks[2] = { command, event };
 
 	return virtio_find_vqs(vdev, 2, vqs, callbacks, names, NULL);
+#endif
+}
+
+static inline void virtio_media_change_vma(struct vm_area_struct *vma,
+					   unsigned long set, unsigned long clear)
+{
+#ifdef VIRTIO_MEDIA_VM_FLAGS_MOD
+	vm_flags_mod(vma, set, clear);
+#else
+	vma->vm_flags = (vma->vm_flags | set) & ~clear;
 #endif
 }
 

@@ -3,7 +3,7 @@
  * Guest driver of a virtual camera or codec (VIRTIO 1.4, 5.22).
  *
  * The device speaks V4L2; the driver asks it for all but the buffers, which are
- * the guest's own pages.
+ * the guest's own pages where the device takes these.
  */
 
 #include <linux/module.h>
@@ -23,6 +23,10 @@
 #define KNOWN_CAPS (V4L2_CAP_VIDEO_CAPTURE | V4L2_CAP_VIDEO_CAPTURE_MPLANE | \
 		    V4L2_CAP_VIDEO_M2M | V4L2_CAP_VIDEO_M2M_MPLANE | \
 		    V4L2_CAP_EXT_PIX_FORMAT | V4L2_CAP_STREAMING)
+
+static bool device_buffers;
+module_param(device_buffers, bool, 0644);
+MODULE_PARM_DESC(device_buffers, "Use a device's own buffers (MMAP) even where it takes the guest's pages");
 
 static int virtio_media_start(struct virtio_media *media)
 {
@@ -67,6 +71,7 @@ static void virtio_media_stop(struct virtio_media *media, bool gone)
 	spin_lock_irqsave(&media->event_lock, flags);
 	media->eventq = NULL;
 	spin_unlock_irqrestore(&media->event_lock, flags);
+	virtio_media_region_forget(media);
 	/* Sessions end with the reset: no page of ours is touched after it. */
 	virtio_media_lose_all(media, gone);
 	virtio_reset_device(vdev);
@@ -78,12 +83,14 @@ static void virtio_media_free(struct v4l2_device *v4l2)
 {
 	struct virtio_media *media = container_of(v4l2, struct virtio_media, v4l2);
 
-	if (!virtio_media_is_codec(media))
+	/* Not that of a codec, nor of a probe that did not come so far. */
+	if (media->camera.media)
 		virtio_media_queue_release(&media->camera);
 	destroy_workqueue(media->work);
 	put_device(media->dma_dev);
 	v4l2_device_unregister(&media->v4l2);
 	mutex_destroy(&media->settings_lock);
+	mutex_destroy(&media->region_lock);
 	kfree(media->events);
 	kfree(media);
 }
@@ -103,30 +110,43 @@ static void virtio_media_read_config(struct virtio_media *media)
 		media->caps = 0;
 }
 
+/* The guest's pages where the device takes them, or its own memory. */
+static void virtio_media_choose_memory(struct virtio_media_session *session, u32 type)
+{
+	struct v4l2_requestbuffers request = {
+		.type = type,
+		.memory = V4L2_MEMORY_USERPTR,
+	};
+	struct v4l2_create_buffers create = { .memory = V4L2_MEMORY_MMAP };
+	struct virtio_media *media = session->media;
+
+	if (!virtio_get_shm_region(media->vdev, &media->region, VIRTIO_MEDIA_REGION) ||
+	    !media->region.len)
+		return;
+	if (!device_buffers &&
+	    virtio_media_ioctl_once(session, VIDIOC_REQBUFS, &request) != -EINVAL)
+		return;
+	media->in_region = true;
+	v4l2_disable_ioctl(&media->video, VIDIOC_EXPBUF);
+	create.format.type = type;
+	virtio_media_ioctl_once(session, VIDIOC_G_FMT, &create.format);
+	if (virtio_media_ioctl_once(session, VIDIOC_CREATE_BUFS, &create) == -ENOTTY)
+		v4l2_disable_ioctl(&media->video, VIDIOC_CREATE_BUFS);
+}
+
 /*
  * A codec's capabilities do not say which way it codes. What the device does
  * not know at all is not to be there for programs either: they take what
  * refuses some queues for what has others.
  */
-static void virtio_media_learn(struct virtio_media *media)
+static void virtio_media_learn_codec(struct virtio_media_session *session, u32 type)
 {
-	struct v4l2_streamparm parm = {
-		.type = media->caps & V4L2_CAP_VIDEO_M2M_MPLANE ?
-			V4L2_BUF_TYPE_VIDEO_OUTPUT_MPLANE :
-			V4L2_BUF_TYPE_VIDEO_OUTPUT,
-	};
+	struct v4l2_streamparm parm = { .type = type };
 	struct v4l2_decoder_cmd decoder = { .cmd = V4L2_DEC_CMD_START };
 	struct v4l2_encoder_cmd encoder = { .cmd = V4L2_ENC_CMD_START };
-	struct video_device *video = &media->video;
-	struct virtio_media_session *session;
+	struct video_device *video = &session->media->video;
 	int err;
 
-	session = kzalloc_obj(*session);
-	if (!session)
-		return;
-	session->media = media;
-	if (virtio_media_open_session(media, &session->id))
-		goto out_free;
 	err = virtio_media_ioctl_once(session, VIDIOC_G_PARM, &parm);
 	if (err == -ENOTTY) {
 		v4l2_disable_ioctl(video, VIDIOC_G_PARM);
@@ -134,21 +154,49 @@ static void virtio_media_learn(struct virtio_media *media)
 		v4l2_disable_ioctl(video, VIDIOC_ENUM_FRAMEINTERVALS);
 	} else if (err) {
 		/* Who is silent or broken now would only be waited for again. */
-		goto out_close;
+		return;
 	}
 	err = virtio_media_ioctl_once(session, VIDIOC_TRY_DECODER_CMD, &decoder);
 	if (err == -ENOTTY) {
 		v4l2_disable_ioctl(video, VIDIOC_DECODER_CMD);
 		v4l2_disable_ioctl(video, VIDIOC_TRY_DECODER_CMD);
 	} else if (err) {
-		goto out_close;
+		return;
 	}
 	err = virtio_media_ioctl_once(session, VIDIOC_TRY_ENCODER_CMD, &encoder);
 	if (err == -ENOTTY) {
 		v4l2_disable_ioctl(video, VIDIOC_ENCODER_CMD);
 		v4l2_disable_ioctl(video, VIDIOC_TRY_ENCODER_CMD);
 	}
-out_close:
+}
+
+/* The queue of a camera, and that of a codec which programs fill. */
+static u32 virtio_media_first_type(const struct virtio_media *media)
+{
+	if (media->caps & V4L2_CAP_VIDEO_M2M_MPLANE)
+		return V4L2_BUF_TYPE_VIDEO_OUTPUT_MPLANE;
+	if (media->caps & V4L2_CAP_VIDEO_M2M)
+		return V4L2_BUF_TYPE_VIDEO_OUTPUT;
+	if (media->caps & V4L2_CAP_VIDEO_CAPTURE_MPLANE)
+		return V4L2_BUF_TYPE_VIDEO_CAPTURE_MPLANE;
+	return V4L2_BUF_TYPE_VIDEO_CAPTURE;
+}
+
+/* What only the device knows. One that tells nothing is taken as most are. */
+static void virtio_media_learn(struct virtio_media *media)
+{
+	u32 type = virtio_media_first_type(media);
+	struct virtio_media_session *session;
+
+	session = kzalloc_obj(*session);
+	if (!session)
+		return;
+	session->media = media;
+	if (virtio_media_open_session(media, &session->id))
+		goto out_free;
+	virtio_media_choose_memory(session, type);
+	if (virtio_media_is_codec(media))
+		virtio_media_learn_codec(session, type);
 	virtio_media_close_session(media, session->id);
 out_free:
 	kfree(session);
@@ -169,7 +217,6 @@ static int virtio_media_register(struct virtio_media *media)
 		v4l2_disable_ioctl(video, VIDIOC_G_INPUT);
 		v4l2_disable_ioctl(video, VIDIOC_S_INPUT);
 		v4l2_disable_ioctl(video, VIDIOC_ENUMINPUT);
-		virtio_media_learn(media);
 	} else {
 		v4l2_disable_ioctl(video, VIDIOC_DECODER_CMD);
 		v4l2_disable_ioctl(video, VIDIOC_TRY_DECODER_CMD);
@@ -200,6 +247,8 @@ static int virtio_media_probe(struct virtio_device *vdev)
 	spin_lock_init(&media->event_lock);
 	spin_lock_init(&media->sessions_lock);
 	mutex_init(&media->settings_lock);
+	mutex_init(&media->region_lock);
+	INIT_LIST_HEAD(&media->mappings);
 	INIT_LIST_HEAD(&media->sessions);
 	init_waitqueue_head(&media->changed);
 	media->has_dma_quirk = virtio_has_dma_quirk(vdev);
@@ -215,17 +264,16 @@ static int virtio_media_probe(struct virtio_device *vdev)
 	/* From here on the last one who has it open frees it. */
 	media->v4l2.release = virtio_media_free;
 	media->dma_dev = get_device(vdev->dev.parent);
-	if (!virtio_media_is_codec(media)) {
-		err = virtio_media_queue_init(&media->camera, media, NULL,
-					      media->caps & V4L2_CAP_VIDEO_CAPTURE_MPLANE ?
-					      V4L2_BUF_TYPE_VIDEO_CAPTURE_MPLANE :
-					      V4L2_BUF_TYPE_VIDEO_CAPTURE);
-		if (err)
-			goto err_put;
-	}
 	err = virtio_media_start(media);
 	if (err)
 		goto err_put;
+	virtio_media_learn(media);
+	if (!virtio_media_is_codec(media)) {
+		err = virtio_media_queue_init(&media->camera, media, NULL,
+					      virtio_media_first_type(media));
+		if (err)
+			goto err_stop;
+	}
 	err = virtio_media_register(media);
 	if (err)
 		goto err_stop;

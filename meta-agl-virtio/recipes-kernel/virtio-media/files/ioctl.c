@@ -51,7 +51,7 @@ static int virtio_media_reqbufs(struct file *file, void *priv,
 	err = vb2_reqbufs(&queue->vb2, arg);
 	if (!err && !arg->count && queue->device_slots) {
 		none.type = arg->type;
-		none.memory = V4L2_MEMORY_USERPTR;
+		none.memory = virtio_media_memory(queue);
 		virtio_media_ioctl(session, VIDIOC_REQBUFS, &none);
 		queue->device_slots = 0;
 	}

@@ -26,6 +26,8 @@ enum virtio_media_command_code {
 	VIRTIO_MEDIA_CMD_OPEN = 1,
 	VIRTIO_MEDIA_CMD_CLOSE = 2,
 	VIRTIO_MEDIA_CMD_IOCTL = 3,
+	VIRTIO_MEDIA_CMD_MMAP = 4,
+	VIRTIO_MEDIA_CMD_MUNMAP = 5,
 };
 
 struct virtio_media_cmd_header {
@@ -54,6 +56,29 @@ struct virtio_media_cmd_ioctl {
 	struct virtio_media_cmd_header header;
 	__le32 session;
 	__le32 number;
+};
+
+/* The shared memory region that has the device's buffers. */
+#define VIRTIO_MEDIA_REGION 0
+
+#define VIRTIO_MEDIA_MMAP_WRITABLE 1
+
+struct virtio_media_cmd_mmap {
+	struct virtio_media_cmd_header header;
+	__le32 session;
+	__le32 flags;
+	__le32 offset;			/* as QUERYBUF tells it */
+};
+
+struct virtio_media_resp_mmap {
+	struct virtio_media_resp_header header;
+	__le64 place;			/* in the region */
+	__le64 len;
+};
+
+struct virtio_media_cmd_munmap {
+	struct virtio_media_cmd_header header;
+	__le64 place;
 };
 
 /* A run of pages of a buffer. */

@@ -58,7 +58,7 @@ static int virtio_media_request_slots(struct virtio_media_queue *queue,
 	struct virtio_media_session *session = queue->session;
 	struct v4l2_requestbuffers request = {
 		.type = queue->vb2.type,
-		.memory = V4L2_MEMORY_USERPTR,
+		.memory = virtio_media_memory(queue),
 		.count = *count,
 	};
 	int err;
@@ -72,18 +72,28 @@ static int virtio_media_request_slots(struct virtio_media_queue *queue,
 }
 
 static int virtio_media_more_slots(struct virtio_media_queue *queue,
-				   unsigned int count)
+				   unsigned int count, unsigned int planes,
+				   const unsigned int sizes[])
 {
 	struct v4l2_create_buffers create = {
 		.format.type = queue->vb2.type,
-		.memory = V4L2_MEMORY_USERPTR,
+		.memory = virtio_media_memory(queue),
 		.count = count,
 	};
+	struct v4l2_format *format = &create.format;
+	unsigned int i;
 	int err;
 
-	err = virtio_media_ioctl(queue->session, VIDIOC_G_FMT, &create.format);
-	if (!err)
-		err = virtio_media_ioctl(queue->session, VIDIOC_CREATE_BUFS, &create);
+	err = virtio_media_ioctl(queue->session, VIDIOC_G_FMT, format);
+	if (err)
+		return err;
+	/* Where the memory is the device's, it must know how much is wanted. */
+	if (!V4L2_TYPE_IS_MULTIPLANAR(format->type))
+		format->fmt.pix.sizeimage = sizes[0];
+	else
+		for (i = 0; i < planes; i++)
+			format->fmt.pix_mp.plane_fmt[i].sizeimage = sizes[i];
+	err = virtio_media_ioctl(queue->session, VIDIOC_CREATE_BUFS, &create);
 	if (err)
 		return err;
 	queue->device_slots = create.index + create.count;
@@ -118,9 +128,15 @@ static int virtio_media_queue_setup(struct vb2_queue *q, unsigned int *buffers,
 			return -EINVAL;
 	if (total <= queue->device_slots)
 		return 0;
-	if (!queue->device_slots)
+	if (!queue->device_slots && !queue->media->in_region)
 		return virtio_media_request_slots(queue, &total);
-	return virtio_media_more_slots(queue, total - queue->device_slots);
+	err = virtio_media_more_slots(queue, total - queue->device_slots, count, sizes);
+	if (err)
+		return err;
+	if (queue->device_slots <= virtio_media_count_buffers(q))
+		return -ENOMEM;
+	*buffers = min(*buffers, queue->device_slots - virtio_media_count_buffers(q));
+	return 0;
 }
 
 static int virtio_media_buf_prepare(struct vb2_buffer *vb)
@@ -158,13 +174,17 @@ static unsigned int virtio_media_runs(struct virtio_media_queue *queue,
 				      struct vb2_buffer *vb, unsigned int plane,
 				      struct virtio_media_sg_entry *entries)
 {
-	struct sg_table *table = vb2_dma_sg_plane_desc(vb, plane);
+	struct sg_table *table;
 	bool physical = queue->media->has_dma_quirk &&
 			vb->memory != VB2_MEMORY_DMABUF;
 	unsigned int left = vb->planes[plane].length, count = 0, i, nents;
 	u64 end = 0;
 	struct scatterlist *sg;
 
+	/* The device knows where its own are. */
+	if (queue->media->in_region)
+		return 0;
+	table = vb2_dma_sg_plane_desc(vb, plane);
 	nents = physical ? table->orig_nents : table->nents;
 	for_each_sg(table->sgl, sg, nents, i) {
 		u64 start = physical ? sg_phys(sg) : sg_dma_address(sg);
@@ -196,7 +216,7 @@ static void virtio_media_describe(struct vb2_buffer *vb, struct v4l2_buffer *buf
 
 	buffer->index = vb->index;
 	buffer->type = vb->type;
-	buffer->memory = V4L2_MEMORY_USERPTR;
+	buffer->memory = virtio_media_memory(vb2_get_drv_priv(vb->vb2_queue));
 	buffer->field = vbuf->field;
 	if (V4L2_TYPE_IS_OUTPUT(vb->type)) {
 		struct timespec64 time = ns_to_timespec64(vb->timestamp);
@@ -234,6 +254,11 @@ static int virtio_media_send_buffer(struct virtio_media_queue *queue,
 	void *out;
 	int err;
 
+	if (queue->media->in_region) {
+		err = virtio_media_region_refresh(queue, vb->index);
+		if (err)
+			return err;
+	}
 	for (i = 0; i < vb->num_planes; i++)
 		runs += virtio_media_runs(queue, vb, i, NULL);
 	head = sizeof(*buffer);
@@ -366,11 +391,11 @@ int virtio_media_queue_init(struct virtio_media_queue *queue,
 	queue->media = media;
 	queue->session = session;
 	q->type = type;
-	q->io_modes = VB2_MMAP | VB2_USERPTR | VB2_DMABUF;
+	q->io_modes = media->in_region ? VB2_MMAP : VB2_MMAP | VB2_USERPTR | VB2_DMABUF;
 	q->dev = media->dma_dev;
 	q->lock = &queue->lock;
 	q->ops = &virtio_media_vb2_ops;
-	q->mem_ops = &vb2_dma_sg_memops;
+	q->mem_ops = media->in_region ? &virtio_media_region_ops : &vb2_dma_sg_memops;
 	q->drv_priv = queue;
 	q->buf_struct_size = sizeof(struct virtio_media_buffer);
 	q->timestamp_flags = virtio_media_is_codec(media) ?
@@ -403,7 +428,7 @@ int virtio_media_queue_revive(struct virtio_media_queue *queue)
 {
 	struct v4l2_requestbuffers request = {
 		.type = queue->vb2.type,
-		.memory = V4L2_MEMORY_USERPTR,
+		.memory = virtio_media_memory(queue),
 		.count = queue->device_slots,
 	};
 	struct virtio_media_buffer *buffer;
@@ -414,6 +439,9 @@ int virtio_media_queue_revive(struct virtio_media_queue *queue)
 	if (!request.count)
 		return 0;
 	err = virtio_media_ioctl_once(queue->session, VIDIOC_REQBUFS, &request);
+	/* Those that a program holds, where a reset has taken them from it. */
+	if (!err && queue->media->in_region)
+		err = virtio_media_region_refresh(queue, UINT_MAX);
 	/* Buffers come back as soon as it streams, and not before. */
 	spin_lock_irqsave(&queue->queued_lock, flags);
 	list_splice_init(&queue->queued, &queued);

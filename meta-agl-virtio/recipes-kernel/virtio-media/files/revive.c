@@ -27,6 +27,7 @@ void virtio_media_lose(struct virtio_media_session *session, bool for_good)
 		queue_work(session->media->work, &session->revive);
 	}
 	wake_up_all(&session->fh.wait);
+	wake_up_all(&session->media->changed);
 }
 
 void virtio_media_lose_all(struct virtio_media *media, bool for_good)
@@ -113,6 +114,7 @@ static int virtio_media_begin_anew(struct virtio_media_session *session)
 	spin_lock_irqsave(&media->sessions_lock, flags);
 	session->id = id;
 	session->lost = false;
+	session->births++;
 	spin_unlock_irqrestore(&media->sessions_lock, flags);
 	virtio_media_restore_settings(session);
 	virtio_media_resubscribe(session);

@@ -10,6 +10,7 @@
 #include <linux/rwsem.h>
 #include <linux/spinlock.h>
 #include <linux/virtio.h>
+#include <linux/virtio_config.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
 #include <media/v4l2-ctrls.h>
@@ -33,7 +34,8 @@ struct virtio_media_session;
  *
  * Buffers are vb2's, in pages of the guest. The device is told of these pages
  * with each buffer (SHARED_PAGES), so that whatever memory vb2 can handle the
- * device can use.
+ * device can use. Where it takes no pages, buffers are the device's own (MMAP),
+ * in its shared memory region.
  */
 struct virtio_media_queue {
 	struct vb2_queue vb2;
@@ -62,6 +64,7 @@ struct virtio_media_session {
 	struct work_struct revive;
 	u32 id;				/* with sessions_lock */
 	bool lost;			/* the device has given it up */
+	unsigned int births;		/* with alive: how often it was begun anew */
 	bool closing;			/* with sessions_lock */
 	struct virtio_media_queue *capture;
 	struct virtio_media_queue *output;	/* of a codec */
@@ -87,6 +90,11 @@ struct virtio_media {
 	struct v4l2_ext_control controls[32];
 	unsigned int controls_set;
 	struct virtio_media_event *events;
+	struct virtio_shm_region region;
+	bool in_region;			/* buffers are the device's own */
+	struct mutex region_lock;	/* what is mapped in it: these */
+	struct list_head mappings;
+	unsigned int resets;
 	struct virtio_media_event heard; /* with event_lock: the device writes to events */
 	u32 caps;
 	bool has_dma_quirk;
@@ -96,6 +104,12 @@ struct virtio_media {
 static inline bool virtio_media_is_codec(const struct virtio_media *media)
 {
 	return media->caps & (V4L2_CAP_VIDEO_M2M | V4L2_CAP_VIDEO_M2M_MPLANE);
+}
+
+/* What a queue's buffers are for the device. */
+static inline u32 virtio_media_memory(const struct virtio_media_queue *queue)
+{
+	return queue->media->in_region ? V4L2_MEMORY_MMAP : V4L2_MEMORY_USERPTR;
 }
 
 static inline struct virtio_media_session *virtio_media_session(struct file *file)
@@ -113,6 +127,10 @@ struct virtio_media_buffers {
 
 int virtio_media_open_session(struct virtio_media *media, u32 *id);
 void virtio_media_close_session(struct virtio_media *media, u32 id);
+/* With session->alive held. The place is in the region, as is all of len. */
+int virtio_media_map_place(struct virtio_media_session *session, u32 offset,
+			   bool writable, u64 *place, u64 *len);
+void virtio_media_unmap_place(struct virtio_media *media, u64 place);
 /* Waits for a session that is being begun anew, and tries again. */
 int virtio_media_command(struct virtio_media_session *session, u32 number,
 			 const struct virtio_media_buffers *buffers);
@@ -183,6 +201,14 @@ int virtio_media_subscribe(struct v4l2_fh *fh,
 			   const struct v4l2_event_subscription *wish);
 int virtio_media_unsubscribe(struct v4l2_fh *fh,
 			     const struct v4l2_event_subscription *wish);
+
+/* region.c */
+extern const struct vb2_mem_ops virtio_media_region_ops;
+/* With session->alive held: programs see a buffer where the device has it now. */
+int virtio_media_region_refresh(struct virtio_media_queue *queue,
+				unsigned int index);
+/* The device is about to be reset, which takes all that is mapped. */
+void virtio_media_region_forget(struct virtio_media *media);
 
 /* queue.c */
 int virtio_media_queue_init(struct virtio_media_queue *queue,

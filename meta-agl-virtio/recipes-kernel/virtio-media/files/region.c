@@ -1,0 +1,331 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Buffers in memory of the device, for one that takes no pages of the guest:
+ * the device shows them in its shared memory region, and programs see them
+ * there. Nothing but programs looks into them.
+ *
+ * A mapping is shared by all that has become of one mmap() by fork() and by
+ * partial munmap(), and the device is told when the last of these has gone. Its
+ * pages are put in when a program touches them, so that they can be taken out:
+ * a reset takes all from the device's region, and a session that begins anew
+ * has its buffers at other places.
+ */
+
+#include <linux/fs.h>
+#include <linux/mm.h>
+#include <linux/slab.h>
+
+#include "virtio_media.h"
+
+/* How long a program waits for a picture that it held while the guest slept. */
+#define PATIENCE (60 * HZ)
+
+struct virtio_media_plane {
+	struct kref users;		/* vb2 and mappings */
+	struct virtio_media_queue *queue;
+	unsigned int index, plane;
+	bool freed;			/* with region_lock: vb2 has it no more */
+};
+
+struct virtio_media_mapping {
+	struct kref users;
+	struct list_head list;		/* with region_lock, as all that follows */
+	struct virtio_media_plane *plane;
+	struct address_space *space;	/* of the file, which outlives it */
+	unsigned long size;
+	bool writable;
+	bool there;			/* the device has it at this place */
+	u64 place;
+	unsigned int births;		/* of the session that has asked for it */
+};
+
+static void virtio_media_plane_free(struct kref *users)
+{
+	kfree(container_of(users, struct virtio_media_plane, users));
+}
+
+static struct virtio_media *virtio_media_of(const struct virtio_media_mapping *mapping)
+{
+	return mapping->plane->queue->media;
+}
+
+static void virtio_media_mapping_free(struct kref *users)
+{
+	struct virtio_media_mapping *mapping =
+		container_of(users, struct virtio_media_mapping, users);
+	struct virtio_media *media = virtio_media_of(mapping);
+	bool there;
+
+	mutex_lock(&media->region_lock);
+	list_del(&mapping->list);
+	there = mapping->there;
+	mutex_unlock(&media->region_lock);
+	if (there)
+		virtio_media_unmap_place(media, mapping->place);
+	kref_put(&mapping->plane->users, virtio_media_plane_free);
+	kfree(mapping);
+}
+
+static void virtio_media_mapping_put(struct virtio_media_mapping *mapping)
+{
+	kref_put(&mapping->users, virtio_media_mapping_free);
+}
+
+/* What the device calls a plane when it is asked to map it. */
+static int virtio_media_plane_offset(struct virtio_media_session *session,
+				     const struct virtio_media_plane *plane,
+				     u32 *offset)
+{
+	u32 type = plane->queue->vb2.type;
+	struct {
+		struct v4l2_buffer buffer;
+		struct v4l2_plane planes[VIDEO_MAX_PLANES];
+	} *query;
+	struct virtio_media_buffers buffers = {};
+	int err;
+
+	query = kzalloc_obj(*query);
+	if (!query)
+		return -ENOMEM;
+	query->buffer.index = plane->index;
+	query->buffer.type = type;
+	query->buffer.memory = V4L2_MEMORY_MMAP;
+	buffers.out = query;
+	buffers.out_len = sizeof(query->buffer);
+	if (V4L2_TYPE_IS_MULTIPLANAR(type)) {
+		query->buffer.length = plane->queue->planes;
+		buffers.out_len += plane->queue->planes * sizeof(*query->planes);
+	}
+	buffers.in = query;
+	buffers.in_len = buffers.out_len;
+	err = virtio_media_command_once(session, _IOC_NR(VIDIOC_QUERYBUF), &buffers);
+	*offset = V4L2_TYPE_IS_MULTIPLANAR(type) ?
+		query->planes[plane->plane].m.mem_offset : query->buffer.m.offset;
+	kfree(query);
+	return err;
+}
+
+/* With session->alive held: has the device map it, wherever it was before. */
+static int virtio_media_place(struct virtio_media_session *session,
+			      struct virtio_media_mapping *mapping)
+{
+	struct virtio_media *media = session->media;
+	unsigned int resets = READ_ONCE(media->resets);
+	u64 place, len, before;
+	bool was_there;
+	u32 offset;
+	int err;
+
+	err = virtio_media_plane_offset(session, mapping->plane, &offset);
+	if (err)
+		return err;
+	err = virtio_media_map_place(session, offset, mapping->writable, &place, &len);
+	if (err)
+		return err;
+	if (!PAGE_ALIGNED(media->region.addr + place) || len < mapping->size) {
+		virtio_media_unmap_place(media, place);
+		return -EIO;
+	}
+	mutex_lock(&media->region_lock);
+	if (media->resets != resets) {
+		mutex_unlock(&media->region_lock);
+		return -EIO;
+	}
+	was_there = mapping->there;
+	before = mapping->place;
+	mapping->place = place;
+	mapping->births = session->births;
+	WRITE_ONCE(mapping->there, true);
+	if (was_there)
+		unmap_mapping_range(mapping->space, 0, 0, 1);
+	mutex_unlock(&media->region_lock);
+	if (was_there)
+		virtio_media_unmap_place(media, before);
+	wake_up_all(&media->changed);
+	return 0;
+}
+
+/* One that is not where the session's buffers are now. */
+static struct virtio_media_mapping *
+virtio_media_find_stale(struct virtio_media_queue *queue, unsigned int index)
+{
+	unsigned int births = queue->session->births;
+	struct virtio_media_mapping *mapping, *found = NULL;
+
+	mutex_lock(&queue->media->region_lock);
+	list_for_each_entry(mapping, &queue->media->mappings, list) {
+		if (mapping->plane->queue == queue && !mapping->plane->freed &&
+		    mapping->births != births &&
+		    (mapping->plane->index == index || !mapping->there) &&
+		    kref_get_unless_zero(&mapping->users)) {
+			found = mapping;
+			break;
+		}
+	}
+	mutex_unlock(&queue->media->region_lock);
+	return found;
+}
+
+int virtio_media_region_refresh(struct virtio_media_queue *queue,
+				unsigned int index)
+{
+	struct virtio_media_mapping *mapping;
+	int err = 0;
+
+	while (!err && (mapping = virtio_media_find_stale(queue, index))) {
+		err = virtio_media_place(queue->session, mapping);
+		virtio_media_mapping_put(mapping);
+	}
+	return err;
+}
+
+void virtio_media_region_forget(struct virtio_media *media)
+{
+	struct virtio_media_mapping *mapping;
+
+	mutex_lock(&media->region_lock);
+	WRITE_ONCE(media->resets, media->resets + 1);
+	list_for_each_entry(mapping, &media->mappings, list) {
+		WRITE_ONCE(mapping->there, false);
+		unmap_mapping_range(mapping->space, 0, 0, 1);
+	}
+	mutex_unlock(&media->region_lock);
+}
+
+/* Whether there is nothing that is worth waiting for. */
+static bool virtio_media_is_settled(const struct virtio_media_mapping *mapping)
+{
+	struct virtio_media_plane *plane = mapping->plane;
+	struct virtio_media *media = plane->queue->media;
+
+	return READ_ONCE(mapping->there) || READ_ONCE(plane->freed) ||
+	       virtio_media_is_codec(media) || !READ_ONCE(media->vdev) ||
+	       plane->queue->vb2.error;
+}
+
+static vm_fault_t virtio_media_fault(struct vm_fault *vmf)
+{
+	struct vm_area_struct *vma = vmf->vma;
+	struct virtio_media_mapping *mapping = vma->vm_private_data;
+	struct virtio_media *media = virtio_media_of(mapping);
+	unsigned long at = max(vma->vm_start, vmf->address & PMD_MASK);
+	unsigned long end = min(vma->vm_end, (vmf->address & PMD_MASK) + PMD_SIZE);
+	vm_fault_t told = VM_FAULT_SIGBUS;
+	unsigned long first;
+
+	wait_event_killable_timeout(media->changed, virtio_media_is_settled(mapping),
+				    PATIENCE);
+	mutex_lock(&media->region_lock);
+	if (!mapping->there)
+		goto out_unlock;
+	first = PHYS_PFN(media->region.addr + mapping->place) + vma->vm_pgoff;
+	told = vmf_insert_pfn(vma, vmf->address & PAGE_MASK,
+			      first + PHYS_PFN((vmf->address & PAGE_MASK) - vma->vm_start));
+	/* Most programs touch all of a picture: those around it as well. */
+	for (; told == VM_FAULT_NOPAGE && at < end; at += PAGE_SIZE)
+		told = vmf_insert_pfn(vma, at, first + PHYS_PFN(at - vma->vm_start));
+out_unlock:
+	mutex_unlock(&media->region_lock);
+	return told;
+}
+
+static void virtio_media_vma_open(struct vm_area_struct *vma)
+{
+	struct virtio_media_mapping *mapping = vma->vm_private_data;
+
+	kref_get(&mapping->users);
+}
+
+static void virtio_media_vma_close(struct vm_area_struct *vma)
+{
+	virtio_media_mapping_put(vma->vm_private_data);
+}
+
+static const struct vm_operations_struct virtio_media_vm_ops = {
+	.open = virtio_media_vma_open,
+	.close = virtio_media_vma_close,
+	.fault = virtio_media_fault,
+};
+
+/* The memory is the device's since its queue was set up: this only names it. */
+static void *virtio_media_region_alloc(struct vb2_buffer *vb, struct device *dev,
+				       unsigned long size)
+{
+	struct virtio_media_plane *plane;
+
+	plane = kzalloc_obj(*plane);
+	if (!plane)
+		return ERR_PTR(-ENOMEM);
+	kref_init(&plane->users);
+	plane->queue = vb2_get_drv_priv(vb->vb2_queue);
+	plane->index = vb->index;
+	/* vb2 does not say which, but goes through them in order. */
+	while (plane->plane < vb->num_planes && vb->planes[plane->plane].mem_priv)
+		plane->plane++;
+	return plane;
+}
+
+static void virtio_media_region_put(void *priv)
+{
+	struct virtio_media_plane *plane = priv;
+	struct virtio_media *media = plane->queue->media;
+
+	mutex_lock(&media->region_lock);
+	WRITE_ONCE(plane->freed, true);
+	mutex_unlock(&media->region_lock);
+	wake_up_all(&media->changed);
+	kref_put(&plane->users, virtio_media_plane_free);
+}
+
+static unsigned int virtio_media_region_users(void *priv)
+{
+	struct virtio_media_plane *plane = priv;
+
+	return kref_read(&plane->users);
+}
+
+/* vb2 has the buffer, and so its session, stay meanwhile. */
+static int virtio_media_region_mmap(void *priv, struct vm_area_struct *vma)
+{
+	struct virtio_media_plane *plane = priv;
+	struct virtio_media_session *session = plane->queue->session;
+	struct virtio_media *media = session->media;
+	struct virtio_media_mapping *mapping;
+	unsigned int tries = 0;
+	int err;
+
+	mapping = kzalloc_obj(*mapping);
+	if (!mapping)
+		return -ENOMEM;
+	kref_init(&mapping->users);
+	kref_get(&plane->users);
+	mapping->plane = plane;
+	mapping->space = vma->vm_file->f_mapping;
+	mapping->size = vma->vm_end - vma->vm_start;
+	mapping->writable = vma->vm_flags & VM_WRITE;
+	mutex_lock(&media->region_lock);
+	mapping->births = session->births;
+	list_add(&mapping->list, &media->mappings);
+	mutex_unlock(&media->region_lock);
+	do {
+		down_read(&session->alive);
+		err = virtio_media_place(session, mapping);
+		up_read(&session->alive);
+	} while (virtio_media_may_return(session, err) && tries++ < 8);
+	if (err) {
+		virtio_media_mapping_put(mapping);
+		return err;
+	}
+	virtio_media_change_vma(vma, VM_PFNMAP | VM_IO | VM_DONTEXPAND | VM_DONTDUMP,
+				mapping->writable ? 0 : VM_MAYWRITE);
+	vma->vm_private_data = mapping;
+	vma->vm_ops = &virtio_media_vm_ops;
+	return 0;
+}
+
+const struct vb2_mem_ops virtio_media_region_ops = {
+	.alloc = virtio_media_region_alloc,
+	.put = virtio_media_region_put,
+	.num_users = virtio_media_region_users,
+	.mmap = virtio_media_region_mmap,
+};
