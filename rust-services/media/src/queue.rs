@@ -329,6 +329,8 @@ impl Queue {
             return Err(Errno::INVAL);
         }
         let pages = slot.own_pages(request, type_)?;
+        // As Linux has it, a buffer has a time from QBUF on.
+        (request.buffer.seconds, request.buffer.microseconds) = (0, 0);
         if type_.is_output() {
             judge_input(request, &pages, most)?;
             slot.take_words(request, type_);

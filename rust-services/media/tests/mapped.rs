@@ -230,9 +230,13 @@ fn pictures_are_seen_where_their_buffers_are_mapped() {
         places.push(guest.map(session, 1, told.m));
         assert_ne!(guest.query(session, index).flags & MAPPED, 0);
     }
-    let mut prepared = buffer(1);
+    let mut prepared = Buffer {
+        seconds: 7,
+        ..buffer(1)
+    };
     assert_eq!(guest.driver.ioctl(session, PREPARE_BUF, &mut prepared), 0);
     assert_ne!(prepared.flags & PREPARED, 0);
+    assert_eq!(prepared.seconds, 0, "a time before it is queued");
     let again = guest.driver.ioctl(session, PREPARE_BUF, &mut prepared);
     assert_eq!(again, errno(Errno::INVAL));
     for index in 0..3 {

@@ -282,21 +282,23 @@ int virtio_media_map_place(struct virtio_media_session *session, u32 offset,
 	return err;
 }
 
-/* Whatever becomes of it: a device that is not there has nothing mapped. */
-void virtio_media_unmap_place(struct virtio_media *media, u64 place)
+/* An error says that nobody has answered: what is not there has nothing mapped. */
+int virtio_media_unmap_place(struct virtio_media *media, u64 place)
 {
 	struct virtio_media_cmd_munmap *command;
 	struct virtio_media_request *request;
+	int err;
 
 	request = virtio_media_request_new(sizeof(*command),
 					   sizeof(struct virtio_media_resp_header));
 	if (!request)
-		return;
+		return -ENOMEM;
 	command = request->out;
 	command->header.cmd = cpu_to_le32(VIRTIO_MEDIA_CMD_MUNMAP);
 	command->place = cpu_to_le64(place);
-	virtio_media_exchange(media, request);
+	err = virtio_media_exchange(media, request);
 	virtio_media_request_put(request);
+	return err;
 }
 
 int virtio_media_command_once(struct virtio_media_session *session, u32 number,

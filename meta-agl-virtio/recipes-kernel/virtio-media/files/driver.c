@@ -298,6 +298,7 @@ static void virtio_media_remove(struct virtio_device *vdev)
 {
 	struct virtio_media *media = vdev->priv;
 
+	virtio_media_region_give_back(media, false);
 	virtio_media_stop(media, true);
 	vdev->config->del_vqs(vdev);
 	v4l2_device_disconnect(&media->v4l2);
@@ -306,6 +307,24 @@ static void virtio_media_remove(struct virtio_device *vdev)
 }
 
 #ifdef CONFIG_PM_SLEEP
+/*
+ * While all devices work yet. A VMM shows the region to its other devices too,
+ * and one that is stopped may not hear of what goes from it: QEMU 11.1 ends when
+ * it starts such a device again.
+ */
+static int virtio_media_prepare(struct device *dev)
+{
+	struct virtio_media *media = dev_to_virtio(dev)->priv;
+
+	/* What a codec was doing ends with its reset. */
+	virtio_media_region_give_back(media, !virtio_media_is_codec(media));
+	return 0;
+}
+
+static const struct dev_pm_ops virtio_media_pm = {
+	.prepare = virtio_media_prepare,
+};
+
 static int virtio_media_freeze(struct virtio_device *vdev)
 {
 	struct virtio_media *media = vdev->priv;
@@ -339,6 +358,7 @@ static struct virtio_driver virtio_media_driver = {
 	.probe = virtio_media_probe,
 	.remove = virtio_media_remove,
 #ifdef CONFIG_PM_SLEEP
+	.driver.pm = &virtio_media_pm,
 	.freeze = virtio_media_freeze,
 	.restore = virtio_media_restore,
 #endif

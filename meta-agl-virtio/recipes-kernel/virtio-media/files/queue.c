@@ -439,9 +439,6 @@ int virtio_media_queue_revive(struct virtio_media_queue *queue)
 	if (!request.count)
 		return 0;
 	err = virtio_media_ioctl_once(queue->session, VIDIOC_REQBUFS, &request);
-	/* Those that a program holds, where a reset has taken them from it. */
-	if (!err && queue->media->in_region)
-		err = virtio_media_region_refresh(queue, UINT_MAX);
 	/* Buffers come back as soon as it streams, and not before. */
 	spin_lock_irqsave(&queue->queued_lock, flags);
 	list_splice_init(&queue->queued, &queued);

@@ -8,23 +8,21 @@
  * partial munmap(), and the device is told when the last of these has gone. Its
  * pages are put in when a program touches them, so that they can be taken out:
  * a reset takes all from the device's region, and a session that begins anew
- * has its buffers at other places.
+ * has its buffers at other places. What is not mapped is when it is touched.
  */
 
 #include <linux/fs.h>
+#include <linux/io.h>
 #include <linux/mm.h>
 #include <linux/slab.h>
 
 #include "virtio_media.h"
 
-/* How long a program waits for a picture that it held while the guest slept. */
-#define PATIENCE (60 * HZ)
-
 struct virtio_media_plane {
 	struct kref users;		/* vb2 and mappings */
 	struct virtio_media_queue *queue;
 	unsigned int index, plane;
-	bool freed;			/* with region_lock: vb2 has it no more */
+	bool freed;			/* with region_lock, and vb2's mmap_lock */
 };
 
 struct virtio_media_mapping {
@@ -37,6 +35,7 @@ struct virtio_media_mapping {
 	bool there;			/* the device has it at this place */
 	u64 place;
 	unsigned int births;		/* of the session that has asked for it */
+	void *kept;			/* what was in it when the guest fell asleep */
 };
 
 static void virtio_media_plane_free(struct kref *users)
@@ -63,12 +62,45 @@ static void virtio_media_mapping_free(struct kref *users)
 	if (there)
 		virtio_media_unmap_place(media, mapping->place);
 	kref_put(&mapping->plane->users, virtio_media_plane_free);
+	kvfree(mapping->kept);
 	kfree(mapping);
 }
 
 static void virtio_media_mapping_put(struct virtio_media_mapping *mapping)
 {
 	kref_put(&mapping->users, virtio_media_mapping_free);
+}
+
+/*
+ * With region_lock held. A picture that a program has not read yet is nowhere
+ * but in the device's memory, which it loses with its reset.
+ */
+static void virtio_media_keep(struct virtio_media *media,
+			      struct virtio_media_mapping *mapping)
+{
+	void *memory = memremap(media->region.addr + mapping->place, mapping->size,
+				MEMREMAP_WB);
+
+	if (!memory)
+		return;
+	if (!mapping->kept)
+		mapping->kept = kvmalloc(mapping->size, GFP_KERNEL);
+	if (mapping->kept)
+		memcpy(mapping->kept, memory, mapping->size);
+	memunmap(memory);
+}
+
+/* With region_lock held: a new buffer, which the device does not have yet. */
+static void virtio_media_put_back(struct virtio_media *media,
+				  struct virtio_media_mapping *mapping)
+{
+	void *memory = memremap(media->region.addr + mapping->place, mapping->size,
+				MEMREMAP_WB);
+
+	if (memory) {
+		memcpy(memory, mapping->kept, mapping->size);
+		memunmap(memory);
+	}
 }
 
 /* What the device calls a plane when it is asked to map it. */
@@ -122,7 +154,8 @@ static int virtio_media_place(struct virtio_media_session *session,
 	err = virtio_media_map_place(session, offset, mapping->writable, &place, &len);
 	if (err)
 		return err;
-	if (!PAGE_ALIGNED(media->region.addr + place) || len < mapping->size) {
+	/* A device may tell the bytes of a plane, and map whole pages. */
+	if (!PAGE_ALIGNED(media->region.addr + place) || PAGE_ALIGN(len) < mapping->size) {
 		virtio_media_unmap_place(media, place);
 		return -EIO;
 	}
@@ -134,6 +167,11 @@ static int virtio_media_place(struct virtio_media_session *session,
 	was_there = mapping->there;
 	before = mapping->place;
 	mapping->place = place;
+	/* A sleep that came to nothing has changed nothing either. */
+	if (mapping->kept && mapping->births != session->births && mapping->writable)
+		virtio_media_put_back(media, mapping);
+	kvfree(mapping->kept);
+	mapping->kept = NULL;
 	mapping->births = session->births;
 	WRITE_ONCE(mapping->there, true);
 	if (was_there)
@@ -141,8 +179,22 @@ static int virtio_media_place(struct virtio_media_session *session,
 	mutex_unlock(&media->region_lock);
 	if (was_there)
 		virtio_media_unmap_place(media, before);
-	wake_up_all(&media->changed);
 	return 0;
+}
+
+/* Waits for a session that is being begun anew, and tries again. */
+static int virtio_media_place_anew(struct virtio_media_session *session,
+				   struct virtio_media_mapping *mapping)
+{
+	unsigned int tries = 0;
+	int err;
+
+	do {
+		down_read(&session->alive);
+		err = READ_ONCE(mapping->there) ? 0 : virtio_media_place(session, mapping);
+		up_read(&session->alive);
+	} while (virtio_media_may_return(session, err) && tries++ < 8);
+	return err;
 }
 
 /* One that is not where the session's buffers are now. */
@@ -155,8 +207,7 @@ virtio_media_find_stale(struct virtio_media_queue *queue, unsigned int index)
 	mutex_lock(&queue->media->region_lock);
 	list_for_each_entry(mapping, &queue->media->mappings, list) {
 		if (mapping->plane->queue == queue && !mapping->plane->freed &&
-		    mapping->births != births &&
-		    (mapping->plane->index == index || !mapping->there) &&
+		    mapping->plane->index == index && mapping->births != births &&
 		    kref_get_unless_zero(&mapping->users)) {
 			found = mapping;
 			break;
@@ -179,6 +230,39 @@ int virtio_media_region_refresh(struct virtio_media_queue *queue,
 	return err;
 }
 
+/* One that the device has; from here on nobody looks at it. */
+static struct virtio_media_mapping *virtio_media_take_one(struct virtio_media *media,
+							  bool keep)
+{
+	struct virtio_media_mapping *mapping, *found = NULL;
+
+	mutex_lock(&media->region_lock);
+	list_for_each_entry(mapping, &media->mappings, list) {
+		if (mapping->there && kref_get_unless_zero(&mapping->users)) {
+			WRITE_ONCE(mapping->there, false);
+			unmap_mapping_range(mapping->space, 0, 0, 1);
+			if (keep)
+				virtio_media_keep(media, mapping);
+			found = mapping;
+			break;
+		}
+	}
+	mutex_unlock(&media->region_lock);
+	return found;
+}
+
+void virtio_media_region_give_back(struct virtio_media *media, bool keep)
+{
+	struct virtio_media_mapping *mapping;
+	int err = 0;
+
+	/* Who does not answer would only be waited for again. */
+	while (!err && (mapping = virtio_media_take_one(media, keep))) {
+		err = virtio_media_unmap_place(media, mapping->place);
+		virtio_media_mapping_put(mapping);
+	}
+}
+
 void virtio_media_region_forget(struct virtio_media *media)
 {
 	struct virtio_media_mapping *mapping;
@@ -192,15 +276,15 @@ void virtio_media_region_forget(struct virtio_media *media)
 	mutex_unlock(&media->region_lock);
 }
 
-/* Whether there is nothing that is worth waiting for. */
-static bool virtio_media_is_settled(const struct virtio_media_mapping *mapping)
+/* Back to where it was before the guest slept; vb2 has its session stay meanwhile. */
+static void virtio_media_bring_back(struct virtio_media_mapping *mapping)
 {
 	struct virtio_media_plane *plane = mapping->plane;
-	struct virtio_media *media = plane->queue->media;
 
-	return READ_ONCE(mapping->there) || READ_ONCE(plane->freed) ||
-	       virtio_media_is_codec(media) || !READ_ONCE(media->vdev) ||
-	       plane->queue->vb2.error;
+	mutex_lock(&plane->queue->vb2.mmap_lock);
+	if (!plane->freed)
+		virtio_media_place_anew(plane->queue->session, mapping);
+	mutex_unlock(&plane->queue->vb2.mmap_lock);
 }
 
 static vm_fault_t virtio_media_fault(struct vm_fault *vmf)
@@ -213,8 +297,8 @@ static vm_fault_t virtio_media_fault(struct vm_fault *vmf)
 	vm_fault_t told = VM_FAULT_SIGBUS;
 	unsigned long first;
 
-	wait_event_killable_timeout(media->changed, virtio_media_is_settled(mapping),
-				    PATIENCE);
+	if (!READ_ONCE(mapping->there))
+		virtio_media_bring_back(mapping);
 	mutex_lock(&media->region_lock);
 	if (!mapping->there)
 		goto out_unlock;
@@ -271,9 +355,8 @@ static void virtio_media_region_put(void *priv)
 	struct virtio_media *media = plane->queue->media;
 
 	mutex_lock(&media->region_lock);
-	WRITE_ONCE(plane->freed, true);
+	plane->freed = true;
 	mutex_unlock(&media->region_lock);
-	wake_up_all(&media->changed);
 	kref_put(&plane->users, virtio_media_plane_free);
 }
 
@@ -291,7 +374,6 @@ static int virtio_media_region_mmap(void *priv, struct vm_area_struct *vma)
 	struct virtio_media_session *session = plane->queue->session;
 	struct virtio_media *media = session->media;
 	struct virtio_media_mapping *mapping;
-	unsigned int tries = 0;
 	int err;
 
 	mapping = kzalloc_obj(*mapping);
@@ -307,11 +389,7 @@ static int virtio_media_region_mmap(void *priv, struct vm_area_struct *vma)
 	mapping->births = session->births;
 	list_add(&mapping->list, &media->mappings);
 	mutex_unlock(&media->region_lock);
-	do {
-		down_read(&session->alive);
-		err = virtio_media_place(session, mapping);
-		up_read(&session->alive);
-	} while (virtio_media_may_return(session, err) && tries++ < 8);
+	err = virtio_media_place_anew(session, mapping);
 	if (err) {
 		virtio_media_mapping_put(mapping);
 		return err;

@@ -27,7 +27,6 @@ void virtio_media_lose(struct virtio_media_session *session, bool for_good)
 		queue_work(session->media->work, &session->revive);
 	}
 	wake_up_all(&session->fh.wait);
-	wake_up_all(&session->media->changed);
 }
 
 void virtio_media_lose_all(struct virtio_media *media, bool for_good)

@@ -130,7 +130,7 @@ void virtio_media_close_session(struct virtio_media *media, u32 id);
 /* With session->alive held. The place is in the region, as is all of len. */
 int virtio_media_map_place(struct virtio_media_session *session, u32 offset,
 			   bool writable, u64 *place, u64 *len);
-void virtio_media_unmap_place(struct virtio_media *media, u64 place);
+int virtio_media_unmap_place(struct virtio_media *media, u64 place);
 /* Waits for a session that is being begun anew, and tries again. */
 int virtio_media_command(struct virtio_media_session *session, u32 number,
 			 const struct virtio_media_buffers *buffers);
@@ -207,6 +207,8 @@ extern const struct vb2_mem_ops virtio_media_region_ops;
 /* With session->alive held: programs see a buffer where the device has it now. */
 int virtio_media_region_refresh(struct virtio_media_queue *queue,
 				unsigned int index);
+/* Has the device unmap all, until programs touch it again, as it was or empty. */
+void virtio_media_region_give_back(struct virtio_media *media, bool keep);
 /* The device is about to be reset, which takes all that is mapped. */
 void virtio_media_region_forget(struct virtio_media *media);
 
