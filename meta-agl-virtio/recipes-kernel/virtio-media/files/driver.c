@@ -317,12 +317,26 @@ static int virtio_media_prepare(struct device *dev)
 	struct virtio_media *media = dev_to_virtio(dev)->priv;
 
 	/* What a codec was doing ends with its reset. */
-	virtio_media_region_give_back(media, !virtio_media_is_codec(media));
+	if (media->in_region && !virtio_media_is_codec(media))
+		WRITE_ONCE(media->asleep, true);
+	virtio_media_region_give_back(media, media->asleep);
 	return 0;
+}
+
+/* Also where the sleep came to nothing: what came back meanwhile is missing. */
+static void virtio_media_complete(struct device *dev)
+{
+	struct virtio_media *media = dev_to_virtio(dev)->priv;
+
+	if (!media->asleep)
+		return;
+	WRITE_ONCE(media->asleep, false);
+	virtio_media_lose_all(media, false);
 }
 
 static const struct dev_pm_ops virtio_media_pm = {
 	.prepare = virtio_media_prepare,
+	.complete = virtio_media_complete,
 };
 
 static int virtio_media_freeze(struct virtio_device *vdev)

@@ -463,6 +463,9 @@ void virtio_media_buffer_done(struct virtio_media_queue *queue,
 	struct vb2_buffer *vb;
 	unsigned int i;
 
+	/* Its picture was kept without this one: it is sent again. */
+	if (READ_ONCE(queue->media->asleep))
+		return;
 	spin_lock(&queue->queued_lock);
 	list_for_each_entry(buffer, &queue->queued, list) {
 		if (buffer->vb.vb2_buf.index == told->index) {

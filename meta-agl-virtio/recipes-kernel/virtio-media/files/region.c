@@ -167,7 +167,7 @@ static int virtio_media_place(struct virtio_media_session *session,
 	was_there = mapping->there;
 	before = mapping->place;
 	mapping->place = place;
-	/* A sleep that came to nothing has changed nothing either. */
+	/* The same buffer has what it had. */
 	if (mapping->kept && mapping->births != session->births && mapping->writable)
 		virtio_media_put_back(media, mapping);
 	kvfree(mapping->kept);

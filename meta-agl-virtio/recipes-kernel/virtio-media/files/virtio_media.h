@@ -95,6 +95,7 @@ struct virtio_media {
 	struct mutex region_lock;	/* what is mapped in it: these */
 	struct list_head mappings;
 	unsigned int resets;
+	bool asleep;			/* what comes back now is lost with the reset */
 	struct virtio_media_event heard; /* with event_lock: the device writes to events */
 	u32 caps;
 	bool has_dma_quirk;
