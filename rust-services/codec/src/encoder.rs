@@ -128,9 +128,8 @@ impl AccessUnit {
 pub struct Encoder {
     running: Running,
     settings: EncoderSettings,
+    /// Pictures, which the internal time of the next one follows from.
     pushed: u64,
-    /// The internal time of the next picture.
-    time: u64,
 }
 
 impl Encoder {
@@ -153,7 +152,6 @@ impl Encoder {
             });
         }
         let side = |pixels: u32| i32::try_from(pixels).unwrap_or(i32::MAX);
-        let rate = gst::Fraction::new(side(settings.frame_rate.max(1)), 1);
         let plan = Plan {
             codec,
             description: format!(
@@ -163,7 +161,7 @@ impl Encoder {
                 .field("format", layout.format.video_format().to_str())
                 .field("width", side(size.width))
                 .field("height", side(size.height))
-                .field("framerate", rate)
+                .field("framerate", settings.frame_rate.fraction())
                 .build(),
             output: settings.caps(codec.output_caps(), elements),
             frames: None,
@@ -174,7 +172,6 @@ impl Encoder {
             running,
             settings,
             pushed: 0,
-            time: 0,
         })
     }
 
@@ -213,15 +210,13 @@ impl Session for Encoder {
             key: false,
             force_key,
         });
-        let lasting = 1_000_000_000_u64
-            .checked_div(self.settings.frame_rate.into())
-            .unwrap_or(1);
+        let begin = |number| self.settings.frame_rate.begin_of(number);
+        let (now, next) = (begin(self.pushed), begin(self.pushed.saturating_add(1)));
         if let Some(buffer) = buffer.get_mut() {
             write_number(buffer, number);
-            buffer.set_pts(gst::ClockTime::from_nseconds(self.time));
-            buffer.set_duration(gst::ClockTime::from_nseconds(lasting));
+            buffer.set_pts(gst::ClockTime::from_nseconds(now));
+            buffer.set_duration(gst::ClockTime::from_nseconds(next.saturating_sub(now)));
         }
-        self.time = self.time.saturating_add(lasting);
         self.pushed = self.pushed.saturating_add(1);
         self.running.push(buffer);
     }

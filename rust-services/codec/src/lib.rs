@@ -56,4 +56,6 @@ pub use error::CodecError;
 pub use layout::{Layout, Limits, PixelFormat, Plane, Position, Size};
 pub use picture::{Picture, WriteError};
 pub use session::{Counters, Event, Host, Session};
-pub use settings::{BitrateMode, EncoderSettings, H264Profile, HevcProfile, Profile, Vp8Profile};
+pub use settings::{
+    BitrateMode, EncoderSettings, FrameRate, H264Profile, HevcProfile, Profile, Vp8Profile,
+};

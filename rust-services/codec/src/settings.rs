@@ -71,6 +71,53 @@ pub enum BitrateMode {
     Constant,
 }
 
+/// Pictures in a second, as a fraction: 30000/1001 is none that is whole.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct FrameRate {
+    pictures: u32,
+    seconds: u32,
+}
+
+impl FrameRate {
+    /// So many in one second, one at least.
+    #[must_use]
+    pub const fn per_second(pictures: u32) -> Self {
+        Self::new(pictures, 1)
+    }
+
+    /// So many in so many seconds, one of either at least.
+    #[must_use]
+    pub const fn new(pictures: u32, seconds: u32) -> Self {
+        // What caps and elements can say.
+        const MOST: u32 = i32::MAX.unsigned_abs();
+        const fn term(number: u32) -> u32 {
+            match number {
+                0 => 1,
+                number if number > MOST => MOST,
+                number => number,
+            }
+        }
+        Self {
+            pictures: term(pictures),
+            seconds: term(seconds),
+        }
+    }
+
+    /// When a picture begins, in nanoseconds after the first one, whose number is 0.
+    pub(crate) fn begin_of(self, number: u64) -> u64 {
+        let nanoseconds = u128::from(number)
+            .saturating_mul(self.seconds.into())
+            .saturating_mul(1_000_000_000)
+            .checked_div(self.pictures.into());
+        u64::try_from(nanoseconds.unwrap_or(0)).unwrap_or(u64::MAX)
+    }
+
+    pub(crate) fn fraction(self) -> gst::Fraction {
+        let term = |number: u32| i32::try_from(number).unwrap_or(i32::MAX).max(1);
+        gst::Fraction::new(term(self.pictures), term(self.seconds))
+    }
+}
+
 /// How to encode.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct EncoderSettings {
@@ -78,8 +125,8 @@ pub struct EncoderSettings {
     pub bitrate: u32,
     /// Whether that may vary.
     pub mode: BitrateMode,
-    /// Pictures per second: what the bit rate is reckoned with. At least 1.
-    pub frame_rate: u32,
+    /// Pictures per second: what the bit rate is reckoned with, and the stream's header says.
+    pub frame_rate: FrameRate,
     /// At most so many pictures from a key picture to the next; 0 for only where asked.
     pub key_interval: u32,
     /// The profile, or what the encoder likes best.
@@ -93,7 +140,7 @@ impl Default for EncoderSettings {
         Self {
             bitrate: 2_000_000,
             mode: BitrateMode::default(),
-            frame_rate: 30,
+            frame_rate: FrameRate::per_second(30),
             key_interval: 250,
             profile: None,
             level: None,
@@ -230,6 +277,17 @@ fn set_text(element: &gst::Element, names: &[&str], values: &[&str]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_of_a_broken_rate_do_not_drift() {
+        let rate = FrameRate::new(30_000, 1001);
+        assert_eq!(rate.begin_of(0), 0);
+        assert_eq!(rate.begin_of(1), 33_366_666);
+        assert_eq!(rate.begin_of(30_000), 1_001_000_000_000);
+        assert_eq!(FrameRate::new(0, 0).begin_of(1), 1_000_000_000);
+        let extreme = FrameRate::new(1, u32::MAX);
+        assert_eq!(extreme.begin_of(u64::MAX), u64::MAX);
+    }
 
     #[test]
     fn a_level_is_asked_for_by_caps_but_not_of_x265() {

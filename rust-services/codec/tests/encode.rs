@@ -20,8 +20,8 @@ mod bench;
 use std::sync::mpsc::Receiver;
 
 use agl_virtio_codec::{
-    BitrateMode, Codec, CodecError, Encoder, EncoderSettings, Event, H264Profile, HevcProfile,
-    Layout, PixelFormat, Position, Profile, RawPicture, Session, Size, Vp8Profile,
+    BitrateMode, Codec, CodecError, Encoder, EncoderSettings, Event, FrameRate, H264Profile,
+    HevcProfile, Layout, PixelFormat, Position, Profile, RawPicture, Session, Size, Vp8Profile,
 };
 use bench::{PATIENCE, library, psnr};
 
@@ -207,6 +207,21 @@ fn a_stream_of_hevc_is_of_main_and_of_no_higher_level_than_was_asked_for() {
 }
 
 #[test]
+fn a_stream_says_the_rate_of_its_pictures_as_a_fraction() {
+    for (codec, parser) in [(Codec::H264, "h264parse"), (Codec::Hevc, "h265parse")] {
+        let settings = EncoderSettings {
+            frame_rate: FrameRate::new(30_000, 1001),
+            ..EncoderSettings::default()
+        };
+        let caps = bench::parsed(parser, &first(codec, settings)).to_string();
+        assert!(
+            caps.contains("framerate=(fraction)30000/1001"),
+            "{codec}: {caps}"
+        );
+    }
+}
+
+#[test]
 fn the_profile_of_vp8_is_the_one_that_was_asked_for() {
     for (number, profile) in [(0, Vp8Profile::Zero), (1, Vp8Profile::One)] {
         let stream = first(Codec::Vp8, asked(Some(Profile::Vp8(profile)), None));
@@ -249,7 +264,7 @@ fn the_bit_rate_is_the_one_that_was_asked_for_give_or_take_a_tenth() {
             let settings = EncoderSettings {
                 bitrate,
                 mode,
-                frame_rate,
+                frame_rate: FrameRate::per_second(frame_rate),
                 ..EncoderSettings::default()
             };
             let (host, told) = bench::host(60_000);

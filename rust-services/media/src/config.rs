@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use agl_virtio_service::config::{Problems, Validate};
 use serde::Deserialize;
 
-use crate::camera::modes::{Modes, PixelFormat, Size};
+use crate::camera::modes::{Modes, Offered, PixelFormat, Size};
 use crate::payload::MAX_PLANE_BYTES;
+use crate::rate::{Rate, Rates};
 
 /// Most pixels of a row or of a column.
 const MOST: u32 = 7680;
@@ -18,8 +19,15 @@ const LEAST_SIDE: u32 = 16;
 const MOST_SIDE: u32 = 8192;
 /// What a buffer holds in four bytes each.
 const MOST_PIXELS: u64 = (MAX_PLANE_BYTES / 4) as u64;
-/// Most pictures in a second.
-const MOST_RATE: u32 = 240;
+/// Pictures in a second of a camera whose file says nothing of them, and that does not say either.
+const RATES: [Rate; 6] = [
+    Rate::per_second(30),
+    Rate::per_second(60),
+    Rate::per_second(25),
+    Rate::per_second(15),
+    Rate::per_second(10),
+    Rate::per_second(5),
+];
 
 /// What the device is.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, clap::ValueEnum)]
@@ -75,8 +83,9 @@ pub struct Config {
     pub formats: Vec<PixelFormat>,
     /// Sizes as `WIDTHxHEIGHT`, the first one at first.
     pub sizes: Vec<String>,
-    /// Pictures in a second, the first one at first.
-    pub rates: Vec<u32>,
+    /// Pictures in a second, as `30` or `"30000/1001"`, the first one at first; without it, what the
+    /// camera itself says, as far as that is to be had.
+    pub rates: Option<Vec<Rate>>,
     /// Sessions that the guest may have at a time.
     pub max_sessions: usize,
     /// Pixels in a second, at most: of a camera over all that the guest may choose, of codecs over
@@ -124,7 +133,7 @@ impl Default for Config {
             sizes: ["640x480", "320x240", "1280x720", "1920x1080"]
                 .map(str::to_owned)
                 .into(),
-            rates: vec![30, 60, 25, 15, 10, 5],
+            rates: None,
             max_sessions: 128,
             max_pixel_rate: 1920 * 1080 * 60,
             #[cfg(feature = "gstreamer")]
@@ -175,11 +184,24 @@ impl Config {
     /// What the guest may choose from.
     #[must_use]
     pub fn modes(&self) -> Modes {
+        let offered = |size| Offered {
+            size,
+            rates: Rates::List(self.rates().to_vec()),
+        };
         Modes {
             formats: self.formats.clone(),
-            sizes: self.sizes.iter().filter_map(|text| size(text)).collect(),
-            rates: self.rates.clone(),
+            sizes: self
+                .sizes
+                .iter()
+                .filter_map(|text| size(text))
+                .map(offered)
+                .collect(),
         }
+    }
+
+    /// Pictures in a second, as far as the file says.
+    fn rates(&self) -> &[Rate] {
+        self.rates.as_deref().unwrap_or(&RATES)
     }
 }
 
@@ -246,7 +268,7 @@ impl Config {
         };
         some(problems, self.formats.is_empty(), "formats");
         some(problems, self.sizes.is_empty(), "sizes");
-        some(problems, self.rates.is_empty(), "rates");
+        some(problems, self.rates().is_empty(), "rates");
         for text in &self.sizes {
             problems.require(
                 size(text).is_some(),
@@ -255,15 +277,11 @@ impl Config {
                 format!("WIDTHxHEIGHT, such as 640x480: the width a multiple of 8 from 64, the height even, both up to {MOST}"),
             );
         }
-        for rate in &self.rates {
-            problems.range("rates", rate, 1..=MOST_RATE);
+        for rate in self.rates() {
+            problems.range("rates", rate, Rate::LEAST..=Rate::MOST);
         }
         let modes = self.modes();
-        let largest = modes.sizes.iter().map(|size| {
-            let pixels = u64::from(size.width).saturating_mul(size.height.into());
-            let rate = self.rates.iter().copied().max().unwrap_or(0);
-            pixels.saturating_mul(rate.into())
-        });
+        let largest = modes.sizes.iter().map(Offered::pixel_rate);
         let largest = largest.max().unwrap_or(0);
         problems.require(
             largest <= self.max_pixel_rate,
@@ -389,7 +407,15 @@ mod tests {
                 "{wrong}"
             );
         }
-        assert_eq!(problems(|config| config.rates = vec![0]), ["rates"]);
+        for wrong in ["241", "999/1000", "240001/1000"] {
+            let rates = vec![wrong.parse().unwrap()];
+            let named = problems(|config| config.rates = Some(rates.clone()));
+            assert!(named.contains(&"rates".to_owned()), "{wrong}");
+        }
+        assert_eq!(
+            problems(|config| config.rates = Some(Vec::new())),
+            ["rates"]
+        );
         assert_eq!(problems(|config| config.formats.clear()), ["formats"]);
         assert_eq!(
             problems(|config| config.max_pixel_rate = 1),

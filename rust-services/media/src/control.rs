@@ -41,7 +41,7 @@ struct Control {
 }
 
 /// Number, format or nothing, width, height, pictures per second, process of its codec.
-type Consumer = (u32, String, u32, u32, u32, u32);
+type Consumer = (u32, String, u32, u32, f64, u32);
 
 #[zbus::interface(name = "org.automotivelinux.Virtio1.Media")]
 impl Control {
@@ -118,7 +118,7 @@ impl Control {
                     work.rate,
                     work.process,
                 ),
-                None => (session, String::new(), 0, 0, 0, 0),
+                None => (session, String::new(), 0, 0, 0.0, 0),
             })
             .collect()
     }

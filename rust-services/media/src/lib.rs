@@ -33,6 +33,7 @@ pub mod memory;
 pub mod outbox;
 pub mod payload;
 pub mod queue;
+pub mod rate;
 pub mod region;
 pub mod service;
 pub mod statistics;

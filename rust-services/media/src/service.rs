@@ -169,12 +169,12 @@ fn function(
     if config.function != FunctionKind::Camera {
         return codec(service, config, statistics);
     }
-    let camera = Camera::new(
-        config.card().to_owned(),
-        config.modes(),
-        source(service, config)?,
-        Arc::clone(statistics),
-    );
+    let (mut source, mut modes) = (source(service, config)?, config.modes());
+    if config.rates.is_none() {
+        modes = modes.at_rates_of(&mut *source, config.max_pixel_rate);
+    }
+    let name = config.card().to_owned();
+    let camera = Camera::new(name, modes, source, Arc::clone(statistics));
     Ok((Box::new(camera), Vec::new()))
 }
 

@@ -33,7 +33,7 @@ pub struct Statistics {
 }
 
 /// What a session streams.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Work {
     /// The format of pictures, or of what is coded.
     pub what: FourCc,
@@ -42,7 +42,7 @@ pub struct Work {
     /// Rows.
     pub height: u32,
     /// Pictures in a second, as far as that is known; else 0.
-    pub rate: u32,
+    pub rate: f64,
     /// The process in which its codec runs; 0 where that is the service's.
     pub process: u32,
 }

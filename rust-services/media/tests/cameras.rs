@@ -25,14 +25,18 @@ mod server;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use agl_virtio_media::v4l2::Buffer;
+use agl_virtio_media::v4l2::input::{CaptureParm, FrameInterval};
+use agl_virtio_media::v4l2::{Buffer, Fraction};
 use camera::{SIZE, STREAMON};
 use driver::Driver;
 use frontend::memory::Buffer as GuestBuffer;
 use frontend::service_under_test::{Launch, ServiceUnderTest};
 use server::PipeWire;
-use zerocopy::FromBytes;
+use zerocopy::{FromBytes, FromZeros};
 
+const G_PARM: u32 = 21;
+const S_PARM: u32 = 22;
+const ENUM_FRAMEINTERVALS: u32 = 75;
 /// Buffers of a program that looks.
 const BUFFERS: u32 = 3;
 
@@ -138,6 +142,86 @@ fn two_guests_look_at_one_camera_through_pipewire() {
     }
 }
 
+/// Times from one picture of 320x240 in NV12 to the next, as the guest is told of them.
+fn intervals(driver: &mut Driver, session: u32) -> Vec<Fraction> {
+    let nth = |index| {
+        let mut interval = FrameInterval::new_zeroed();
+        (interval.index, interval.pixel_format) = (index, u32::from_le_bytes(*b"NV12"));
+        (interval.width, interval.height) = (320, 240);
+        let status = driver.ioctl(session, ENUM_FRAMEINTERVALS, &mut interval);
+        (status == 0).then_some(interval.interval[0])
+    };
+    (0..).map_while(nth).collect()
+}
+
+const BROKEN: Fraction = Fraction {
+    numerator: 1001,
+    denominator: 30_000,
+};
+const HALVES: Fraction = Fraction {
+    numerator: 2,
+    denominator: 15,
+};
+
+#[test]
+fn a_camera_has_the_rates_that_it_says_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipeline = "videotestsrc is-live=true ! video/x-raw,framerate={15/2,30000/1001}";
+    let mut viewer = Viewer::new(launch(folder.path(), pipeline));
+    let session = viewer.driver.open().unwrap();
+    let told = intervals(&mut viewer.driver, session);
+    assert_eq!(told, [BROKEN, HALVES]);
+    let mut parm = CaptureParm::new_zeroed();
+    parm.type_ = 1;
+    assert_eq!(viewer.driver.ioctl(session, G_PARM, &mut parm), 0);
+    assert_eq!(parm.interval, BROKEN);
+    assert!(has_bars(&viewer.picture(), 7, 100));
+    // Another rate is for when nobody looks.
+    parm.interval = HALVES;
+    let busy = rustix::io::Errno::BUSY.raw_os_error().unsigned_abs();
+    assert_eq!(viewer.driver.ioctl(session, S_PARM, &mut parm), busy);
+}
+
+#[test]
+fn a_camera_of_pipewire_is_asked_for_its_rates_there() {
+    let pipewire = PipeWire::with(CAMERA, "\"Video/Source\"");
+    let mut front = pipewire
+        .command("gst-launch-1.0")
+        .args(["-q", "videotestsrc", "is-live=true", "!"])
+        .args([
+            "video/x-raw,format=NV12,width=320,height=240,framerate=30000/1001",
+            "!",
+        ])
+        .args(["pipewiresink", "mode=provide"])
+        .arg("stream-properties=p,media.class=Video/Source,node.name=front")
+        .spawn()
+        .unwrap();
+    server::wait_for("the other camera", || {
+        let dump = pipewire.dump();
+        (dump.contains("\"front\"") && dump.contains("30000")).then_some(())
+    });
+    let told = |camera: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let mut launch = launch(
+            folder.path(),
+            &format!("pipewiresrc target-object={camera}"),
+        );
+        for (name, value) in pipewire.environment() {
+            launch = launch.env(name, value);
+        }
+        let service = with_paths(launch, [pipewire.socket()]).start().unwrap();
+        let mut driver = Driver::new(&service);
+        let session = driver.open().unwrap();
+        intervals(&mut driver, session)
+    };
+    let (front_said, rear_said) = (told("front"), told("rear"));
+    front.kill().unwrap();
+    front.wait().unwrap();
+    assert_eq!(front_said, [BROKEN]);
+    // This one has any, and says so: the usual ones are as good.
+    assert_eq!(rear_said.len(), 6);
+}
+
 /// The video device of the kernel with such a name.
 fn video_device(name: &str) -> PathBuf {
     let all = fs::read_dir("/sys/class/video4linux").unwrap();
@@ -156,6 +240,14 @@ fn a_camera_of_the_kernel_is_shown() {
     let device = video_device("vivid-000-vid-cap");
     let pipeline = format!("v4l2src device={}", device.display());
     let mut viewer = Viewer::new(with_paths(launch(folder.path(), &pipeline), [device]));
+    let session = viewer.driver.open().unwrap();
+    let told = intervals(&mut viewer.driver, session);
+    // No list of ours has this one, twelve and a half a second.
+    let own = Fraction {
+        numerator: 2,
+        denominator: 25,
+    };
+    assert!(told.contains(&own), "{told:?}");
     let pictures: Vec<_> = (0..10).map(|_| viewer.picture()).collect();
     assert!(pictures.iter().all(|picture| has_bars(picture, 8, 230)));
     // Its clock stands in them; one may come twice.

@@ -485,6 +485,21 @@ fn an_encoder_has_a_rate_and_a_rectangle_in_whole_samples() {
         (parm.interval.numerator, parm.interval.denominator),
         (1, 30)
     );
+    for (wish, got) in [
+        ((1001, 30_000), (1001, 30_000)),
+        ((2002, 60_000), (1001, 30_000)),
+        ((2, 25), (2, 25)),
+        ((1, 1000), (1, 240)),
+        ((10, 1), (1, 1)),
+    ] {
+        (parm.interval.numerator, parm.interval.denominator) = wish;
+        assert_eq!(program.ioctl(Ioctl::SParm, &mut parm), 0);
+        let mut told = CaptureParm::new_zeroed();
+        told.type_ = OUTPUT;
+        assert_eq!(program.ioctl(Ioctl::GParm, &mut told), 0);
+        let interval = told.interval;
+        assert_eq!((interval.numerator, interval.denominator), got);
+    }
     parm.type_ = CAPTURE;
     let invalid = Errno::INVAL.raw_os_error();
     assert_eq!(program.ioctl(Ioctl::GParm, &mut parm), invalid);

@@ -20,8 +20,9 @@ mod driver;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use agl_virtio_media::camera::modes::{Interval, Mode, PixelFormat};
+use agl_virtio_media::camera::modes::{Mode, PixelFormat};
 use agl_virtio_media::camera::picture::{Look, Picture};
+use agl_virtio_media::rate::Rate;
 use agl_virtio_media::v4l2::control::Control;
 #[cfg(feature = "gstreamer")]
 use agl_virtio_media::v4l2::{BufType, PixFormatMplane};
@@ -78,7 +79,7 @@ fn number(bytes: &[u8]) -> Option<u64> {
         format: PixelFormat::Nv12,
         width: 320,
         height: 240,
-        interval: Interval::per_second(30),
+        rate: Rate::USUAL,
     };
     let mut picture = Picture::new(mode);
     picture.draw(shown, Look::default());

@@ -19,8 +19,9 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use agl_virtio_media::camera::modes::{Interval, Mode, PixelFormat};
+use agl_virtio_media::camera::modes::{Mode, PixelFormat};
 use agl_virtio_media::camera::picture::{Look, Picture};
+use agl_virtio_media::rate::Rate;
 use agl_virtio_media::v4l2::{Buffer, CreateBuffers, Format, PixFormat, RequestBuffers};
 use driver::Driver;
 use frontend::clients::media::{MediaClient, Posted};
@@ -202,7 +203,7 @@ fn is_picture(bytes: &[u8]) -> bool {
         format: PixelFormat::Nv12,
         width: 320,
         height: 240,
-        interval: Interval::per_second(30),
+        rate: Rate::USUAL,
     });
     picture.draw(number, Look::default());
     let mut at = 0;

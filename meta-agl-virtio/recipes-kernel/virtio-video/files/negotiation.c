@@ -333,6 +333,10 @@ int vv_s_parm(struct file *file, void *priv, struct v4l2_streamparm *parm)
 		    wish.denominator / wish.numerator > 1000)
 			wish = (struct v4l2_fract) { 1, 30 };
 		session->interval = wish;
+		/* All that the drafts have is a whole number; so that is told. */
+		session->interval = (struct v4l2_fract) {
+			1, vv_frame_rate(session)
+		};
 		err = vv_params_agree(session, VV_IN);
 		if (!err)
 			err = vv_params_agree(session, VV_OUT);

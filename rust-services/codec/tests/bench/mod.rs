@@ -101,6 +101,17 @@ fn bytes_of(sample: &gst::Sample) -> Vec<u8> {
     sample.buffer().unwrap().map_readable().unwrap().to_vec()
 }
 
+/// What a parser finds in the headers of a stream.
+pub(crate) fn parsed(parser: &str, stream: &[u8]) -> gst::Caps {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), stream).unwrap();
+    let path = file.path().display();
+    let samples = run(&format!(
+        "filesrc location={path} ! {parser} ! appsink name=out"
+    ));
+    samples[0].caps_owned().unwrap()
+}
+
 /// What the host's own decoder makes of access units, in NV12.
 pub(crate) fn decoded(codec: Codec, units: &[Vec<u8>]) -> Vec<Vec<u8>> {
     decoded_as(codec, units, PixelFormat::Nv12)

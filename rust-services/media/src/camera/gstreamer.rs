@@ -6,6 +6,8 @@
 //! take its time. Of pictures that nobody took in time only the newest stays. Pictures are let go there,
 //! too: a camera of the kernel is then given their memory again, by calls that a queue thread may not make.
 
+mod rates;
+
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,14 +17,15 @@ use gstreamer as gst;
 use gstreamer_app::{AppSink, AppSinkCallbacks};
 use virtio_device::Waker;
 
-use super::modes::Mode;
+use super::modes::{Mode, Size};
 use super::source::{Source, SourceError, Taken};
 use crate::controls::{Controls, Spec};
+use crate::rate::Rates;
 
 /// The name of the element where pictures come out.
 const END: &str = "agl-virtio-end";
 /// How long a pipeline may take to come up.
-const PATIENCE: gst::ClockTime = gst::ClockTime::from_seconds(5);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A picture of a pipeline.
 type Shown = gst::MappedBuffer<gst::buffer::Readable>;
@@ -56,6 +59,8 @@ fn say(mailbox: &Shared, stream: u64, what: impl FnOnce(&mut Mailbox)) {
 }
 
 enum Order {
+    /// What the camera says that it can give is to be sent there.
+    Ask(Sender<Option<gst::Caps>>),
     Start(u64, Mode),
     Stop,
     /// Nobody looks at this one any more.
@@ -68,6 +73,8 @@ pub struct PipelineSource {
     mailbox: Shared,
     size: usize,
     current: Option<Shown>,
+    /// What the camera has said that it can give, once it was asked.
+    said: Option<Option<gst::Caps>>,
 }
 
 impl PipelineSource {
@@ -97,6 +104,7 @@ impl PipelineSource {
             mailbox,
             size: 0,
             current: None,
+            said: None,
         })
     }
 
@@ -104,6 +112,18 @@ impl PipelineSource {
         if self.orders.send(order).is_err() {
             log::error!("the camera's thread has ended");
         }
+    }
+
+    /// Asks the camera what it can give, on its own thread.
+    fn ask(&self) -> Option<gst::Caps> {
+        let (sender, answer) = channel();
+        self.order(Order::Ask(sender));
+        let said = answer.recv_timeout(PATIENCE).ok().flatten();
+        match &said {
+            Some(said) => log::debug!("the camera can give {said}"),
+            None => log::info!("the camera does not say at which rates it gives pictures"),
+        }
+        said
     }
 
     /// Whatever comes next is of another stream than what there was.
@@ -166,6 +186,10 @@ fn serve(description: &str, orders: &Receiver<Order>, mailbox: &Shared) {
     while let Some(order) = next(orders) {
         match order {
             Order::LetGo(picture) => drop(picture),
+            Order::Ask(sender) => {
+                // Nobody may wait any more.
+                let _ = sender.send(said(description));
+            }
             Order::Stop => drop(running.take()),
             Order::Start(stream, mode) => {
                 drop(running.take());
@@ -180,6 +204,12 @@ fn serve(description: &str, orders: &Receiver<Order>, mailbox: &Shared) {
     }
 }
 
+/// What the camera says that it can give.
+fn said(description: &str) -> Option<gst::Caps> {
+    let pipeline = Running(parse(&whole(description, "")).ok()?);
+    rates::said(&pipeline.0)
+}
+
 fn start(
     description: &str,
     stream: u64,
@@ -187,11 +217,12 @@ fn start(
     mailbox: &Shared,
 ) -> Result<Running, SourceError> {
     let caps = format!(
-        "! video/x-raw,format={},width={},height={},framerate={}/1,pixel-aspect-ratio=1/1",
+        "! video/x-raw,format={},width={},height={},framerate={}/{},pixel-aspect-ratio=1/1",
         mode.format.gstreamer_name(),
         mode.width,
         mode.height,
-        mode.interval.rate()
+        mode.rate.pictures(),
+        mode.rate.seconds()
     );
     let running = Running(parse(&whole(description, &caps))?);
     let pipeline = &running.0;
@@ -235,7 +266,7 @@ fn start(
     let failed = |reason: &str| SourceError(format!("{description}: {reason}"));
     let mut change = pipeline.set_state(gst::State::Paused);
     if change == Ok(gst::StateChangeSuccess::Async) {
-        change = pipeline.state(PATIENCE).0;
+        change = pipeline.state(gst::ClockTime::try_from(PATIENCE).ok()).0;
     }
     // A camera's pictures come when they come; those of a file are held back to the pace of time.
     match change {
@@ -252,6 +283,13 @@ impl Source for PipelineSource {
     fn controls(&self) -> &'static [Spec] {
         // The host's camera is the host's: what one guest sets would be seen by all.
         &[]
+    }
+
+    fn rates(&mut self, size: Size) -> Option<Rates> {
+        if self.said.is_none() {
+            self.said = Some(self.ask());
+        }
+        rates::of_size(self.said.as_ref()?.as_ref()?, size)
     }
 
     fn attach(&mut self, waker: Waker) {
@@ -301,14 +339,15 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::camera::modes::{Interval, PixelFormat};
+    use crate::camera::modes::PixelFormat;
+    use crate::rate::Rate;
 
     fn mode() -> Mode {
         Mode {
             format: PixelFormat::Nv12,
             width: 128,
             height: 64,
-            interval: Interval::per_second(30),
+            rate: Rate::USUAL,
         }
     }
 
@@ -361,6 +400,23 @@ mod tests {
         assert!(matches!(next(&orders), Some(Order::LetGo(_))));
         drop(sender);
         assert!(next(&orders).is_none());
+    }
+
+    #[test]
+    fn a_camera_is_asked_for_its_rates_and_then_gives_pictures() {
+        let pipeline = "videotestsrc ! video/x-raw,width=128,framerate={30000/1001,15/2}";
+        let mut source = PipelineSource::new(pipeline, || {}).unwrap();
+        let size = Size {
+            width: 128,
+            height: 64,
+        };
+        let rates = ["30000/1001", "15/2"].map(|rate| rate.parse().unwrap());
+        assert_eq!(source.rates(size), Some(Rates::List(rates.to_vec())));
+        let rate = rates[0];
+        source.start(Mode { rate, ..mode() }, Duration::ZERO);
+        assert!(matches!(wait(&mut source), Taken::Picture(_)));
+        let mut open = PipelineSource::new("videotestsrc", || {}).unwrap();
+        assert_eq!(open.rates(size), None);
     }
 
     #[test]

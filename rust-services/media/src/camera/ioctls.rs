@@ -6,14 +6,16 @@ use rustix::io::Errno;
 use zerocopy::FromZeros;
 
 use super::Camera;
-use super::modes::{Interval, Mode, PixelFormat, Size};
+use super::modes::{Mode, PixelFormat, Size};
 use crate::buffers;
 use crate::function::Context;
 use crate::outbox::Session;
 use crate::payload::{Answer, Input, change};
 use crate::queue::Wants;
+use crate::rate::{Rate, Rates};
 use crate::v4l2::input::{
-    CaptureParm, DISCRETE, FrameInterval, FrameSize, Input as CameraInput, TIME_PER_FRAME,
+    CONTINUOUS, CaptureParm, DISCRETE, FrameInterval, FrameSize, Input as CameraInput,
+    TIME_PER_FRAME,
 };
 use crate::v4l2::{BufType, EventSubscription, Format, FormatDescription, Fraction, Ioctl};
 
@@ -27,9 +29,23 @@ fn capture(code: u32) -> Result<(), Errno> {
     }
 }
 
-fn nth<T: Copy>(list: &[T], index: u32) -> Result<T, Errno> {
+fn nth<T>(list: &[T], index: u32) -> Result<&T, Errno> {
     let index = usize::try_from(index).map_err(|_| Errno::INVAL)?;
-    list.get(index).copied().ok_or(Errno::INVAL)
+    list.get(index).ok_or(Errno::INVAL)
+}
+
+/// One of a list, or all of a range: how it is told, and the times from one picture to the next.
+fn nth_interval(rates: &Rates, index: u32) -> Result<(u32, [Fraction; 3]), Errno> {
+    let none = Fraction::default();
+    match rates {
+        Rates::List(list) => Ok((DISCRETE, [nth(list, index)?.interval(), none, none])),
+        Rates::Range(..) if index > 0 => Err(Errno::INVAL),
+        // The shortest time is that of the greatest rate.
+        Rates::Range(least, most) => {
+            let step = Rate::LEAST.interval();
+            Ok((CONTINUOUS, [most.interval(), least.interval(), step]))
+        }
+    }
 }
 
 impl Camera {
@@ -60,7 +76,7 @@ impl Camera {
         match ioctl {
             Ioctl::EnumFmt => change(input, |description: &mut FormatDescription| {
                 capture(description.type_)?;
-                let format = nth(&self.modes.formats, description.index)?;
+                let format = *nth(&self.modes.formats, description.index)?;
                 let (index, type_) = (description.index, description.type_);
                 *description = FormatDescription::new_zeroed();
                 (description.index, description.type_) = (index, type_);
@@ -88,7 +104,7 @@ impl Camera {
             }),
             Ioctl::EnumFrameSizes => change(input, |size: &mut FrameSize| {
                 self.known(size.pixel_format)?;
-                let Size { width, height } = nth(&self.modes.sizes, size.index)?;
+                let Size { width, height } = nth(&self.modes.sizes, size.index)?.size;
                 size.type_ = DISCRETE;
                 size.size = [width, height, 0, 0, 0, 0];
                 size.reserved = [0; 2];
@@ -100,13 +116,8 @@ impl Camera {
                     width: interval.width,
                     height: interval.height,
                 };
-                if !self.modes.sizes.contains(&size) {
-                    return Err(Errno::INVAL);
-                }
-                let rate = nth(&self.modes.rates, interval.index)?;
-                interval.type_ = DISCRETE;
-                interval.interval = [Fraction::default(); 3];
-                interval.interval[0] = Interval::per_second(rate).fraction();
+                let rates = self.modes.rates(size).ok_or(Errno::INVAL)?;
+                (interval.type_, interval.interval) = nth_interval(rates, interval.index)?;
                 interval.reserved = [0; 2];
                 Ok(())
             }),
@@ -117,11 +128,11 @@ impl Camera {
             }),
             Ioctl::SParm => change(input, |parm: &mut CaptureParm| {
                 capture(parm.type_)?;
-                let interval = self.modes.nearest_rate(parm.interval);
-                if self.queue.streams() && interval != self.mode.interval {
+                let mode = self.modes.at_rate(self.mode, parm.interval);
+                if self.queue.streams() && mode != self.mode {
                     return Err(Errno::BUSY);
                 }
-                self.mode.interval = interval;
+                self.mode = mode;
                 *parm = told_parm(self.mode);
                 Ok(())
             }),
@@ -197,6 +208,6 @@ fn told_parm(mode: Mode) -> CaptureParm {
     let mut parm = CaptureParm::new_zeroed();
     parm.type_ = BufType::Capture.code();
     parm.capability = TIME_PER_FRAME;
-    parm.interval = mode.interval.fraction();
+    parm.interval = mode.rate.interval();
     parm
 }

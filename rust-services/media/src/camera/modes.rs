@@ -2,8 +2,8 @@
 
 //! What pictures a camera gives: formats, sizes, rates.
 
-use std::time::Duration;
-
+use super::source::Source;
+use crate::rate::{Rate, Rates};
 use crate::statistics::Work;
 use crate::v4l2::format::{COLORSPACE_SMPTE170M, COLORSPACE_SRGB, FIELD_NONE, PRIV_MAGIC};
 use crate::v4l2::{FourCc, Fraction, PixFormat};
@@ -60,52 +60,6 @@ impl PixelFormat {
     }
 }
 
-/// From one picture to the next: `numerator / denominator` seconds.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Interval {
-    /// Pictures in a second.
-    rate: u32,
-}
-
-impl Interval {
-    /// So many pictures in a second, one at least.
-    #[must_use]
-    pub fn per_second(rate: u32) -> Self {
-        Self { rate: rate.max(1) }
-    }
-
-    /// Pictures in a second.
-    #[must_use]
-    pub fn rate(self) -> u32 {
-        self.rate
-    }
-
-    /// In V4L2's words.
-    #[must_use]
-    pub fn fraction(self) -> Fraction {
-        Fraction {
-            numerator: 1,
-            denominator: self.rate,
-        }
-    }
-
-    /// How many intervals have passed until `now`, and when the next one ends.
-    #[must_use]
-    pub fn tick(self, now: Duration) -> (u64, Duration) {
-        let second = 1_000_000_000_u128;
-        let rate = u128::from(self.rate.max(1));
-        let number = now
-            .as_nanos()
-            .saturating_mul(rate)
-            .checked_div(second)
-            .unwrap_or(0);
-        let next = number.saturating_add(1).saturating_mul(second);
-        let next = next.div_ceil(rate);
-        let next = Duration::from_nanos(u64::try_from(next).unwrap_or(u64::MAX));
-        (u64::try_from(number).unwrap_or(u64::MAX), next)
-    }
-}
-
 /// Pixels of a row, and rows.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Size {
@@ -114,6 +68,12 @@ pub struct Size {
     /// Rows.
     pub height: u32,
 }
+
+/// Where nobody has said one.
+const USUAL_SIZE: Size = Size {
+    width: 640,
+    height: 480,
+};
 
 /// What a stream of pictures is like.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -124,8 +84,8 @@ pub struct Mode {
     pub width: u32,
     /// Rows: even.
     pub height: u32,
-    /// From one picture to the next.
-    pub interval: Interval,
+    /// Pictures in a second.
+    pub rate: Rate,
 }
 
 /// Where a plane lies in a picture.
@@ -185,7 +145,7 @@ impl Mode {
             what: self.format.fourcc(),
             width: self.width,
             height: self.height,
-            rate: self.interval.rate(),
+            rate: self.rate.as_f64(),
             process: 0,
         }
     }
@@ -212,31 +172,65 @@ impl Mode {
     }
 }
 
-/// All modes of a camera: each format in each size at each rate.
+/// A size, and how often there are pictures of it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Offered {
+    /// The size.
+    pub size: Size,
+    /// Pictures in a second.
+    pub rates: Rates,
+}
+
+impl Offered {
+    /// Pixels in a second, at most.
+    #[must_use]
+    pub fn pixel_rate(&self) -> u64 {
+        let Size { width, height } = self.size;
+        u64::from(width)
+            .saturating_mul(height.into())
+            .saturating_mul(self.rates.most().ceil().into())
+    }
+}
+
+/// All modes of a camera: each format in each size, at each rate of that size.
 #[derive(Clone, Debug)]
 pub struct Modes {
     /// The first one is the one at first.
     pub formats: Vec<PixelFormat>,
     /// The first one is the one at first.
-    pub sizes: Vec<Size>,
-    /// Pictures in a second. The first one is the one at first.
-    pub rates: Vec<u32>,
+    pub sizes: Vec<Offered>,
 }
 
 impl Modes {
+    /// Takes over the rates that a camera says of its own, as far as they keep to so many pixels in a
+    /// second.
+    #[must_use]
+    pub fn at_rates_of(mut self, source: &mut dyn Source, max_pixel_rate: u64) -> Self {
+        for offered in &mut self.sizes {
+            let Size { width, height } = offered.size;
+            let pixels = u64::from(width).saturating_mul(height.into());
+            let most = max_pixel_rate.checked_div(pixels).unwrap_or(0);
+            let most = Rate::per_second(u32::try_from(most).unwrap_or(u32::MAX));
+            let own = source.rates(offered.size);
+            if let Some(rates) = own.and_then(|rates| rates.up_to(most)) {
+                offered.rates = rates;
+            }
+        }
+        self
+    }
+
     /// The mode that a camera starts in.
     #[must_use]
     pub fn first(&self) -> Mode {
-        let size = self.sizes.first().copied();
-        let size = size.unwrap_or(Size {
-            width: 640,
-            height: 480,
-        });
+        let (size, rate) = match self.sizes.first() {
+            Some(offered) => (offered.size, offered.rates.first()),
+            None => (USUAL_SIZE, Rate::USUAL),
+        };
         Mode {
             format: self.formats.first().copied().unwrap_or(PixelFormat::Nv12),
             width: size.width,
             height: size.height,
-            interval: Interval::per_second(self.rates.first().copied().unwrap_or(30)),
+            rate,
         }
     }
 
@@ -246,35 +240,44 @@ impl Modes {
         let format = PixelFormat::from_fourcc(wish.pixelformat)
             .filter(|format| self.formats.contains(format))
             .unwrap_or(self.first().format);
-        let far = |size: &Size| {
-            u64::from(size.width.abs_diff(wish.width))
-                .saturating_add(size.height.abs_diff(wish.height).into())
+        let far = |offered: &&Offered| {
+            let Size { width, height } = offered.size;
+            u64::from(width.abs_diff(wish.width))
+                .saturating_add(height.abs_diff(wish.height).into())
         };
-        let size = self.sizes.iter().copied().min_by_key(far);
-        let size = size.unwrap_or(Size {
-            width: now.width,
-            height: now.height,
-        });
+        let Some(offered) = self.sizes.iter().min_by_key(far) else {
+            return Mode { format, ..now };
+        };
         Mode {
             format,
-            width: size.width,
-            height: size.height,
-            interval: now.interval,
+            width: offered.size.width,
+            height: offered.size.height,
+            rate: offered.rates.nearest(now.rate),
         }
     }
 
-    /// The rate that comes nearest to a wish; the one at first for a wish that is none.
+    /// At which rates there are pictures of this size.
     #[must_use]
-    pub fn nearest_rate(&self, wish: Fraction) -> Interval {
-        let Some(rate) = wish
-            .denominator
-            .checked_div(wish.numerator)
-            .filter(|_| wish.denominator > 0)
-        else {
-            return self.first().interval;
+    pub fn rates(&self, size: Size) -> Option<&Rates> {
+        let found = self.sizes.iter().find(|offered| offered.size == size);
+        found.map(|offered| &offered.rates)
+    }
+
+    /// The mode with the rate that comes nearest to a wish; with the one at first for a wish that is
+    /// none.
+    #[must_use]
+    pub fn at_rate(&self, now: Mode, wish: Fraction) -> Mode {
+        let size = Size {
+            width: now.width,
+            height: now.height,
         };
-        let nearest = self.rates.iter().min_by_key(|known| known.abs_diff(rate));
-        Interval::per_second(nearest.copied().unwrap_or(30))
+        let rate = self
+            .rates(size)
+            .map_or(Rate::USUAL, |rates| match Rate::of_interval(wish) {
+                Some(wish) => rates.nearest(wish),
+                None => rates.first(),
+            });
+        Mode { rate, ..now }
     }
 }
 
@@ -282,28 +285,28 @@ impl Modes {
 mod tests {
     use super::*;
 
-    #[test]
-    fn ticks_come_at_the_same_instants_for_everybody() {
-        let interval = Interval::per_second(30);
-        let (number, next) = interval.tick(Duration::from_millis(1010));
-        assert_eq!(number, 30);
-        assert_eq!(
-            interval.tick(next),
-            (31, Duration::from_nanos(1_066_666_667))
-        );
-        let (again, _) = interval.tick(next.saturating_sub(Duration::from_nanos(1)));
-        assert_eq!(again, 30);
+    fn modes() -> Modes {
+        let rate = |text: &str| text.parse().unwrap();
+        let offered = |width, height, rates| Offered {
+            size: Size { width, height },
+            rates,
+        };
+        Modes {
+            formats: vec![PixelFormat::Yuyv, PixelFormat::Nv12],
+            sizes: vec![
+                offered(
+                    640,
+                    480,
+                    Rates::List(vec![rate("30"), rate("30000/1001"), rate("15")]),
+                ),
+                offered(1280, 720, Rates::Range(rate("5"), rate("25/2"))),
+            ],
+        }
     }
 
     #[test]
-    fn a_wish_gets_the_nearest_size_and_rate() {
-        let modes = Modes {
-            formats: vec![PixelFormat::Yuyv, PixelFormat::Nv12],
-            sizes: [(640, 480), (1280, 720)]
-                .map(|(width, height)| Size { width, height })
-                .into(),
-            rates: vec![30, 15],
-        };
+    fn a_wish_gets_the_nearest_size_and_a_rate_that_the_size_has() {
+        let modes = modes();
         let now = modes.first();
         let wish = |width, height, pixelformat: FourCc| PixFormat {
             width,
@@ -313,25 +316,28 @@ mod tests {
         };
         let got = modes.nearest(&wish(u32::MAX, u32::MAX, FourCc::new(b"NV12")), now);
         assert_eq!(
-            (got.width, got.height, got.format),
-            (1280, 720, PixelFormat::Nv12)
+            (got.width, got.height, got.format, got.rate.to_string()),
+            (1280, 720, PixelFormat::Nv12, "25/2".into())
         );
         let got = modes.nearest(&wish(0, 0, FourCc::new(b"RGB3")), now);
         assert_eq!(
-            (got.width, got.height, got.format),
-            (640, 480, PixelFormat::Yuyv)
+            (got.width, got.height, got.format, got.rate),
+            (640, 480, PixelFormat::Yuyv, Rate::USUAL)
         );
+    }
+
+    #[test]
+    fn a_wish_gets_the_nearest_rate() {
+        let modes = modes();
         let rate = |numerator, denominator| {
-            modes
-                .nearest_rate(Fraction {
-                    numerator,
-                    denominator,
-                })
-                .rate()
+            let wish = Fraction {
+                numerator,
+                denominator,
+            };
+            modes.at_rate(modes.first(), wish).rate.to_string()
         };
-        assert_eq!(
-            (rate(1, 16), rate(1, 1000), rate(0, 0), rate(0, 7)),
-            (15, 30, 30, 30)
-        );
+        assert_eq!([rate(1, 16), rate(1, 1000)], ["15", "30"]);
+        assert_eq!([rate(0, 0), rate(0, 7), rate(7, 0)], ["30", "30", "30"]);
+        assert_eq!(rate(1001, 30000), "30000/1001");
     }
 }

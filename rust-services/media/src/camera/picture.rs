@@ -238,14 +238,14 @@ fn expand(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::camera::modes::Interval;
+    use crate::rate::Rate;
 
     fn bytes(format: PixelFormat, number: u64, look: Look) -> Vec<u8> {
         let mode = Mode {
             format,
             width: 128,
             height: 64,
-            interval: Interval::per_second(30),
+            rate: Rate::USUAL,
         };
         let mut picture = Picture::new(mode);
         picture.draw(number, look);

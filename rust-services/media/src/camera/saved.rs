@@ -32,7 +32,7 @@ pub(super) fn write(mode: Mode, controls: &Controls) -> Vec<u8> {
         .collect();
     let head = Head {
         pix: mode.pix(),
-        interval: mode.interval.fraction(),
+        interval: mode.rate.interval(),
         controls: u32::try_from(values.len()).unwrap_or(0),
     };
     let mut bytes = head.as_bytes().to_vec();
@@ -48,8 +48,8 @@ pub(super) fn read(bytes: &[u8], modes: &Modes, mode: &mut Mode, controls: &mut 
     let Ok(head) = input.take::<Head>() else {
         return;
     };
-    *mode = modes.nearest(&head.pix, *mode);
-    mode.interval = modes.nearest_rate(head.interval);
+    let nearest = modes.nearest(&head.pix, *mode);
+    *mode = modes.at_rate(nearest, head.interval);
     let count = usize::try_from(head.controls).unwrap_or(0);
     for Value { id, value } in input.take_all::<Value>(count).unwrap_or_default() {
         let mut control = crate::v4l2::control::Control { id, value };

@@ -7,9 +7,10 @@ use std::time::Duration;
 use virtio_device::Waker;
 
 use super::controls;
-use super::modes::Mode;
+use super::modes::{Mode, Size};
 use super::picture::{Look, Picture};
 use crate::controls::{Controls, Spec};
+use crate::rate::Rates;
 
 /// Why there are no pictures.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -27,10 +28,17 @@ pub enum Taken {
     Failed(SourceError),
 }
 
-/// Gives pictures between [`Source::start`] and [`Source::stop`]. No method waits.
+/// Gives pictures between [`Source::start`] and [`Source::stop`]. No method waits but where it
+/// says so.
 pub trait Source: Send {
     /// The controls that its pictures follow.
     fn controls(&self) -> &'static [Spec];
+
+    /// At which rates the source itself gives pictures of a size, where it says so. Before the first
+    /// [`Source::start`]; this may wait.
+    fn rates(&mut self, _size: Size) -> Option<Rates> {
+        None
+    }
 
     /// Wakes the queue thread when there is a picture, unless [`Source::due`] says when.
     fn attach(&mut self, waker: Waker);
@@ -67,7 +75,7 @@ impl Source for TestPicture {
 
     fn start(&mut self, mode: Mode, now: Duration) {
         self.running = Some((mode, Picture::new(mode)));
-        (self.shown, _) = mode.interval.tick(now);
+        (self.shown, _) = mode.rate.tick(now);
     }
 
     fn stop(&mut self) {
@@ -78,7 +86,7 @@ impl Source for TestPicture {
         let Some((mode, picture)) = &mut self.running else {
             return Taken::Nothing;
         };
-        let (number, _) = mode.interval.tick(now);
+        let (number, _) = mode.rate.tick(now);
         if number == self.shown {
             return Taken::Nothing;
         }
@@ -102,7 +110,7 @@ impl Source for TestPicture {
 
     fn due(&self, now: Duration) -> Option<Duration> {
         let (mode, _) = self.running.as_ref()?;
-        let (number, next) = mode.interval.tick(now);
+        let (number, next) = mode.rate.tick(now);
         Some(if number == self.shown { next } else { now })
     }
 }

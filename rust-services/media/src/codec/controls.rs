@@ -2,7 +2,9 @@
 
 //! Controls of decoders and encoders, and what they come to.
 
-use agl_virtio_codec::{BitrateMode, Codec, EncoderSettings, H264Profile, Profile, Vp8Profile};
+use agl_virtio_codec::{
+    BitrateMode, Codec, EncoderSettings, FrameRate, H264Profile, Profile, Vp8Profile,
+};
 
 use super::formats::Chosen;
 use super::{Offer, Way};
@@ -192,7 +194,7 @@ pub fn settings(controls: &Controls, chosen: &Chosen) -> EncoderSettings {
             1 => BitrateMode::Constant,
             _ => BitrateMode::Variable,
         },
-        frame_rate: chosen.rate(),
+        frame_rate: FrameRate::new(chosen.rate.pictures(), chosen.rate.seconds()),
         key_interval: number(controls, GOP_SIZE),
         profile,
         level,
@@ -250,6 +252,19 @@ mod tests {
         assert_eq!(profile, Some(Profile::Vp8(Vp8Profile::One)));
         chosen.codec = Codec::H264;
         assert_eq!(settings(&controls, &chosen).profile, None);
+    }
+
+    #[test]
+    fn a_broken_rate_reaches_the_encoder_as_it_is() {
+        let offer = offer(Way::Encode, &[Codec::H264]);
+        let mut chosen = Chosen::new(&offer);
+        chosen.set_interval(crate::v4l2::Fraction {
+            numerator: 1001,
+            denominator: 30_000,
+        });
+        let controls = Controls::new(&specs(&offer));
+        let rate = settings(&controls, &chosen).frame_rate;
+        assert_eq!(rate, FrameRate::new(30_000, 1001));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use agl_virtio_codec::{Codec, Layout, PixelFormat, Position, Size};
 
 use super::{Offer, Way};
+use crate::rate::Rate;
 use crate::v4l2::format::{COLORSPACE_REC709, FIELD_NONE};
 use crate::v4l2::{FourCc, Fraction, PixFormatMplane};
 
@@ -17,10 +18,6 @@ pub const MOST_CODED: u32 = 32 << 20;
 const PAGE: u32 = 4096;
 /// The size before anybody has said one.
 const FIRST_SIZE: Size = Size::new(640, 480);
-/// Pictures per second, at most.
-pub const MOST_RATE: u32 = 240;
-/// Pictures per second of which nobody has said how many.
-pub const USUAL_RATE: u32 = 30;
 
 /// A format of pictures as V4L2 names them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -120,8 +117,8 @@ pub struct Chosen {
     /// What is seen of them, from the layout's origin on.
     pub visible: Size,
     colours: Colours,
-    /// From one picture to the next; an encoder's program says it.
-    pub interval: Fraction,
+    /// Pictures in a second; an encoder's program says it.
+    pub rate: Rate,
 }
 
 impl Chosen {
@@ -139,39 +136,14 @@ impl Chosen {
             layout: Layout::packed(first.format, visible.even(), ROW_ALIGN),
             visible,
             colours: Colours::UNKNOWN,
-            interval: Fraction {
-                numerator: 1,
-                denominator: USUAL_RATE,
-            },
+            rate: Rate::USUAL,
         }
     }
 
-    /// Pictures per second, one at least.
-    #[must_use]
-    pub fn rate(&self) -> u32 {
-        let Fraction {
-            numerator,
-            denominator,
-        } = self.interval;
-        let half = numerator / 2;
-        let rate = denominator.saturating_add(half).checked_div(numerator);
-        rate.unwrap_or(USUAL_RATE).clamp(1, MOST_RATE)
-    }
-
-    /// What an encoder's program wants; what cannot be becomes the usual.
+    /// What an encoder's program wants; what is none becomes the usual.
     pub fn set_interval(&mut self, wish: Fraction) {
-        let possible = wish
-            .denominator
-            .checked_div(wish.numerator)
-            .is_some_and(|rate| rate <= MOST_RATE && wish.denominator > 0);
-        self.interval = if possible {
-            wish
-        } else {
-            Fraction {
-                numerator: 1,
-                denominator: USUAL_RATE,
-            }
-        };
+        let rate = Rate::of_interval(wish).unwrap_or(Rate::USUAL);
+        self.rate = rate.max(Rate::LEAST).min(Rate::MOST);
     }
 
     /// Pictures have this size from now on.

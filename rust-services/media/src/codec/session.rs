@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use zerocopy::FromZeros;
 
 use super::controls;
-use super::formats::{Chosen, MOST_CODED, MOST_RATE, RAW, fourcc};
+use super::formats::{Chosen, MOST_CODED, RAW, fourcc};
 use super::stream::{LEAST_BUFFERS, Stream, Workshop};
 use super::{Offer, Room, Way, selection};
 use crate::buffers;
@@ -16,12 +16,13 @@ use crate::function::Context;
 use crate::outbox::Session;
 use crate::payload::{Answer, Input, MAX_PLANE_BYTES, change};
 use crate::queue::Wants;
+use crate::rate::Rate;
 use crate::v4l2::event::{EOS, SOURCE_CHANGE};
 use crate::v4l2::input::{
     CONTINUOUS, CaptureParm, DecoderCmd, EncoderCmd, FrameInterval, FrameSize, STEPWISE, Selection,
     TIME_PER_FRAME,
 };
-use crate::v4l2::{BufType, EventSubscription, Format, FormatDescription, Fraction, Ioctl};
+use crate::v4l2::{BufType, EventSubscription, Format, FormatDescription, Ioctl};
 
 /// `V4L2_FMT_FLAG_DYN_RESOLUTION`: a stream may change its size.
 const DYNAMIC_SIZE: u32 = 8;
@@ -326,7 +327,7 @@ impl CodecSession {
         *parm = CaptureParm::new_zeroed();
         parm.type_ = BufType::OutputMplane.code();
         parm.capability = TIME_PER_FRAME;
-        parm.interval = self.chosen.interval;
+        parm.interval = self.chosen.rate.interval();
         Ok(())
     }
 
@@ -408,12 +409,8 @@ fn nth_interval(offer: &Offer, interval: &mut FrameInterval) -> Result<(), Errno
     {
         return Err(Errno::INVAL);
     }
-    let of = |numerator, denominator| Fraction {
-        numerator,
-        denominator,
-    };
     interval.type_ = CONTINUOUS;
-    interval.interval = [of(1, MOST_RATE), of(1, 1), of(1, 1)];
+    interval.interval = [Rate::MOST, Rate::LEAST, Rate::LEAST].map(Rate::interval);
     interval.reserved = [0; 2];
     Ok(())
 }

@@ -14,12 +14,13 @@ use agl_virtio_codec::Size;
 use agl_virtio_codec::coder::{Codecs, Coder, MOST_INPUTS, Output};
 use rustix::io::Errno;
 
-use super::formats::{Chosen, USUAL_RATE, fourcc};
+use super::formats::{Chosen, fourcc};
 use super::{Offer, Share, Way};
 use crate::controls::Controls;
 use crate::function::Context;
 use crate::outbox::{Outbox, Session};
 use crate::queue::{Filled, Queue};
+use crate::rate::Rate;
 use crate::statistics::{Statistics, Work};
 use crate::v4l2::event::EOS;
 use crate::v4l2::format::FIELD_NONE;
@@ -127,8 +128,8 @@ impl Stream {
     }
 
     /// Whether it may have so many pixels. They are its own only if so.
-    pub(super) fn reckon(&mut self, size: Size, rate: u32, shop: &Workshop<'_>) -> bool {
-        let pixels = size.pixels().saturating_mul(rate.into());
+    pub(super) fn reckon(&mut self, size: Size, rate: Rate, shop: &Workshop<'_>) -> bool {
+        let pixels = size.pixels().saturating_mul(rate.ceil().into());
         let may = pixels <= shop.left.pixels;
         if may {
             self.share.pixels = pixels;
@@ -186,8 +187,8 @@ impl Stream {
             width: chosen.visible.width,
             height: chosen.visible.height,
             rate: match self.way {
-                Way::Decode => 0,
-                Way::Encode => chosen.rate(),
+                Way::Decode => 0.0,
+                Way::Encode => chosen.rate.as_f64(),
             },
             process: coder.process(),
         });
@@ -361,10 +362,10 @@ impl Stream {
     }
 
     /// Pictures per second that it is reckoned to have.
-    pub(super) fn rate(&self, chosen: &Chosen) -> u32 {
+    pub(super) fn rate(&self, chosen: &Chosen) -> Rate {
         match self.way {
-            Way::Decode => USUAL_RATE,
-            Way::Encode => chosen.rate(),
+            Way::Decode => Rate::USUAL,
+            Way::Encode => chosen.rate,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 //! From the input queue into the codec.
 
-use agl_virtio_codec::EncoderSettings;
+use agl_virtio_codec::{EncoderSettings, FrameRate};
 
 use super::resources::{Waiting, touching};
 use super::wishes::USUAL_RATE;
@@ -87,10 +87,10 @@ impl<G: Guest> Stream<G> {
                 self.chosen.layout,
                 self.chosen.visible,
                 EncoderSettings {
-                    frame_rate: match self.chosen.frame_rate {
+                    frame_rate: FrameRate::per_second(match self.chosen.frame_rate {
                         0 => USUAL_RATE,
                         rate => rate,
-                    },
+                    }),
                     ..self.settings
                 },
             ),
