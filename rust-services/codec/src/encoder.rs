@@ -151,6 +151,7 @@ impl Encoder {
                 reason: format!("{size} of a picture of {} is not in it", layout.size),
             });
         }
+        let settings = settings.fitting(codec, size);
         let side = |pixels: u32| i32::try_from(pixels).unwrap_or(i32::MAX);
         let plan = Plan {
             codec,
@@ -179,8 +180,10 @@ impl Encoder {
     /// as the encoder was started.
     pub fn adjust(&mut self, settings: EncoderSettings) {
         self.settings = EncoderSettings {
-            frame_rate: self.settings.frame_rate,
-            ..settings
+            bitrate: settings.bitrate,
+            mode: settings.mode,
+            key_interval: settings.key_interval,
+            ..self.settings
         };
         self.running.adjust(self.settings);
     }

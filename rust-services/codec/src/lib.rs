@@ -57,5 +57,6 @@ pub use layout::{Layout, Limits, PixelFormat, Plane, Position, Size};
 pub use picture::{Picture, WriteError};
 pub use session::{Counters, Event, Host, Session};
 pub use settings::{
-    BitrateMode, EncoderSettings, FrameRate, H264Profile, HevcProfile, Profile, Vp8Profile,
+    BitrateMode, EncoderSettings, FrameRate, H264Profile, H264Tools, HevcProfile, Profile, Tier,
+    Vp8Profile,
 };

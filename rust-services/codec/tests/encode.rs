@@ -21,7 +21,8 @@ use std::sync::mpsc::Receiver;
 
 use agl_virtio_codec::{
     BitrateMode, Codec, CodecError, Encoder, EncoderSettings, Event, FrameRate, H264Profile,
-    HevcProfile, Layout, PixelFormat, Position, Profile, RawPicture, Session, Size, Vp8Profile,
+    H264Tools, HevcProfile, Layout, PixelFormat, Position, Profile, RawPicture, Session, Size,
+    Tier, Vp8Profile,
 };
 use bench::{PATIENCE, library, psnr};
 
@@ -58,6 +59,16 @@ fn seen_of(layout: &Layout, size: Size, bytes: &[u8]) -> Vec<u8> {
 
 /// Pushes pictures and waits for what becomes of them.
 fn run(session: &mut Encoder, told: &Receiver<()>, pictures: Vec<RawPicture>) -> Vec<Vec<u8>> {
+    run_timed(session, told, pictures, &mut Vec::new())
+}
+
+/// The same, which notes what was said with each.
+fn run_timed(
+    session: &mut Encoder,
+    told: &Receiver<()>,
+    pictures: Vec<RawPicture>,
+    times: &mut Vec<u64>,
+) -> Vec<Vec<u8>> {
     let mut units = Vec::new();
     let mut waiting = pictures.into_iter().enumerate();
     let mut next = waiting.next();
@@ -80,6 +91,7 @@ fn run(session: &mut Encoder, told: &Receiver<()>, pictures: Vec<RawPicture>) ->
                     Ok::<(), ()>(())
                 });
                 written.unwrap();
+                times.push(unit.timestamp());
                 units.push(bytes);
             }
             Some(Event::Drained) => return units,
@@ -193,16 +205,107 @@ fn profile_and_level_of_h264_are_those_that_were_asked_for() {
 }
 
 #[test]
-fn a_stream_of_hevc_is_of_main_and_of_no_higher_level_than_was_asked_for() {
-    for level in [None, Some(31), Some(62)] {
+fn level_and_tier_of_hevc_are_those_that_were_asked_for_or_the_least_that_will_do() {
+    for (tier, level, wanted) in [
+        (Tier::Main, Some(31), Some((0, 31))),
+        (Tier::Main, Some(62), Some((0, 62))),
+        // Too many bits for it.
+        (Tier::Main, Some(10), Some((0, 21))),
+        (Tier::High, None, Some((1, 40))),
+        (Tier::High, Some(31), Some((1, 40))),
+        (Tier::High, Some(51), Some((1, 51))),
+        (Tier::Main, None, None),
+    ] {
         let profile = Some(Profile::Hevc(HevcProfile::Main));
-        let stream = first(Codec::Hevc, asked(profile, level));
+        let settings = EncoderSettings {
+            tier,
+            ..asked(profile, level)
+        };
+        let stream = first(Codec::Hevc, settings);
         let parameters = nal(&stream, 2, |byte| byte >> 1 & 0x3f == 33);
         // Behind a byte: space, tier and profile; 4 bytes of compatibility, 6 of constraints; the level
         // times thirty.
-        assert_eq!(parameters[1] & 0x3f, 1, "main tier, profile 1");
-        let most = level.unwrap_or(62);
-        assert!(parameters[12] > 0 && u32::from(parameters[12]) <= u32::from(most) * 3);
+        let (told, of) = (parameters[1], parameters[12]);
+        assert_eq!(told & 0x1f, 1, "profile 1");
+        match wanted {
+            Some(wanted) => assert_eq!((told >> 5 & 1, of / 3), wanted, "{tier:?} {level:?}"),
+            None => assert!(told >> 5 & 1 == 0 && of > 0),
+        }
+    }
+}
+
+#[test]
+fn h264_is_without_the_tools_that_were_forbidden() {
+    for (arithmetic, large_transform) in [(true, true), (false, true), (false, false)] {
+        let settings = EncoderSettings {
+            tools: H264Tools {
+                arithmetic,
+                large_transform,
+            },
+            ..EncoderSettings::default()
+        };
+        let stream = first(Codec::H264, settings);
+        let picture_parameters = nal(&stream, 1, |byte| byte & 0x1f == 8);
+        // Two numbers of one bit each, for both are 0; then the kind of coding.
+        assert_eq!(picture_parameters[0] >> 6, 0b11);
+        let is_arithmetic = picture_parameters[0] >> 5 & 1 == 1;
+        assert_eq!(is_arithmetic, arithmetic);
+    }
+}
+
+#[test]
+fn pictures_that_refer_to_later_ones_come_after_them_with_their_own_times() {
+    for codec in [Codec::H264, Codec::Hevc] {
+        let settings = EncoderSettings {
+            b_pictures: 2,
+            ..EncoderSettings::default()
+        };
+        let layout = Layout::packed(PixelFormat::Nv12, SEEN, 16);
+        let (host, told) = bench::host(60_000);
+        let session = Encoder::open(&library(), codec, (&layout, SEEN), settings, &host);
+        let mut session = session.unwrap();
+        let pictures = (0..12).map(|number| RawPicture::new(&layout, SEEN, drawn(&layout, number)));
+        let mut times = Vec::new();
+        let pictures = pictures.map(Option::unwrap).collect();
+        let units = run_timed(&mut session, &told, pictures, &mut times);
+        assert!(!times.is_sorted(), "{codec}: {times:?}");
+        times.sort_unstable();
+        assert!(times.into_iter().eq(0..12), "{codec}");
+        assert_eq!(bench::decoded(codec, &units).len(), 12);
+    }
+}
+
+#[test]
+fn quantizers_bound_what_is_spent() {
+    let layout = Layout::packed(PixelFormat::Nv12, SEEN, 16);
+    for (codec, most) in [
+        (Codec::H264, 51),
+        (Codec::Hevc, 51),
+        (Codec::Vp8, 63),
+        (Codec::Vp9, 63),
+    ] {
+        let bytes = |quantizers| {
+            let settings = EncoderSettings {
+                quantizers,
+                ..EncoderSettings::default()
+            };
+            let units = encoded(codec, &layout, SEEN, settings);
+            units.iter().map(Vec::len).sum::<usize>()
+        };
+        let (coarse, any) = (bytes(Some((most, most))), bytes(None));
+        // Of so few pictures headers and what encoders say of themselves are a good part.
+        assert!(coarse * 5 < any * 4, "{codec}: {coarse} and {any} bytes");
+    }
+}
+
+#[test]
+fn rates_beyond_what_an_element_takes_end_nothing() {
+    for codec in [Codec::H264, Codec::Hevc, Codec::Vp8, Codec::Vp9] {
+        let settings = EncoderSettings {
+            bitrate: 1_000_000_000,
+            ..EncoderSettings::default()
+        };
+        assert!(!first(codec, settings).is_empty());
     }
 }
 

@@ -3,7 +3,8 @@
 //! Controls of decoders and encoders, and what they come to.
 
 use agl_virtio_codec::{
-    BitrateMode, Codec, EncoderSettings, FrameRate, H264Profile, Profile, Vp8Profile,
+    BitrateMode, Codec, EncoderSettings, FrameRate, H264Profile, H264Tools, Profile, Tier,
+    Vp8Profile,
 };
 
 use super::formats::Chosen;
@@ -16,15 +17,25 @@ const USER_CLASS: u32 = 0x0098_0001;
 const MIN_BUFFERS_FOR_CAPTURE: u32 = 0x0098_0927;
 const MIN_BUFFERS_FOR_OUTPUT: u32 = 0x0098_0928;
 const CODEC_CLASS: u32 = 0x0099_0001;
+const B_FRAMES: u32 = 0x0099_09ca;
 const GOP_SIZE: u32 = 0x0099_09cb;
 const BITRATE_MODE: u32 = 0x0099_09ce;
 const BITRATE: u32 = 0x0099_09cf;
+const H264_MIN_QP: u32 = 0x0099_0a61;
+const H264_MAX_QP: u32 = 0x0099_0a62;
+const H264_8X8_TRANSFORM: u32 = 0x0099_0a63;
+const H264_ENTROPY_MODE: u32 = 0x0099_0a65;
 const H264_LEVEL: u32 = 0x0099_0a67;
 const H264_PROFILE: u32 = 0x0099_0a6b;
+const VPX_MIN_QP: u32 = 0x0099_0afb;
+const VPX_MAX_QP: u32 = 0x0099_0afc;
 const VP8_PROFILE: u32 = 0x0099_0aff;
 const VP9_PROFILE: u32 = 0x0099_0b00;
+const HEVC_MIN_QP: u32 = 0x0099_0b58;
+const HEVC_MAX_QP: u32 = 0x0099_0b59;
 const HEVC_PROFILE: u32 = 0x0099_0b67;
 const HEVC_LEVEL: u32 = 0x0099_0b68;
+const HEVC_TIER: u32 = 0x0099_0b6a;
 
 const H264_PROFILES: &[&str] = &["Baseline", "Constrained Baseline", "Main", "", "High"];
 /// Where no profile was asked for, the encoder takes the highest.
@@ -61,10 +72,11 @@ const DECODER: [Spec; 7] = [
     can_be_decoded(HEVC_PROFILE, "HEVC Profile", HEVC_PROFILES, 0),
 ];
 
-const ENCODER: [Spec; 13] = [
+const ENCODER: [Spec; 23] = [
     Spec::class(USER_CLASS, "User Controls"),
     least_buffers(MIN_BUFFERS_FOR_OUTPUT, "Min Number of Output Buffers", 1),
     Spec::class(CODEC_CLASS, "Codec Controls"),
+    Spec::new(B_FRAMES, "Video B Frames", Kind::Integer(0, 3, 1), 0),
     Spec::new(GOP_SIZE, "Video GOP Size", Kind::Integer(0, 10_000, 1), 60),
     Spec::new(
         BITRATE_MODE,
@@ -79,6 +91,21 @@ const ENCODER: [Spec; 13] = [
         2_000_000,
     ),
     Spec::new(FORCE_KEY_FRAME, "Force Key Frame", Kind::Button, 0),
+    // The first values are those that the usual elements have of themselves.
+    finest(H264_MIN_QP, "H264 Minimum QP Value", 51, 10),
+    coarsest(H264_MAX_QP, "H264 Maximum QP Value", 51),
+    Spec::new(
+        H264_8X8_TRANSFORM,
+        "H264 8x8 Transform Enable",
+        Kind::Boolean,
+        1,
+    ),
+    Spec::new(
+        H264_ENTROPY_MODE,
+        "H264 Entropy Mode",
+        Kind::Menu(&["CAVLC", "CABAC"]),
+        1,
+    ),
     Spec::new(
         H264_LEVEL,
         "H264 Level",
@@ -91,8 +118,12 @@ const ENCODER: [Spec; 13] = [
         Kind::Menu(H264_PROFILES),
         H264_HIGH,
     ),
+    finest(VPX_MIN_QP, "VPX Minimum QP Value", 63, 4),
+    coarsest(VPX_MAX_QP, "VPX Maximum QP Value", 63),
     Spec::new(VP8_PROFILE, "VP8 Profile", Kind::Menu(VP8_PROFILES), 0),
     Spec::new(VP9_PROFILE, "VP9 Profile", Kind::Menu(VP9_PROFILES), 0),
+    finest(HEVC_MIN_QP, "HEVC Minimum QP Value", 51, 0),
+    coarsest(HEVC_MAX_QP, "HEVC Maximum QP Value", 51),
     Spec::new(HEVC_PROFILE, "HEVC Profile", Kind::Menu(&["Main"]), 0),
     // GStreamer's v4l2h265enc does not negotiate without it.
     Spec::new(
@@ -101,7 +132,16 @@ const ENCODER: [Spec; 13] = [
         Kind::Menu(HEVC_LEVELS),
         ANY_HEVC_LEVEL,
     ),
+    Spec::new(HEVC_TIER, "HEVC Tier", Kind::Menu(&["Main", "High"]), 0),
 ];
+
+const fn finest(id: u32, name: &'static str, most: i32, default: i32) -> Spec {
+    Spec::new(id, name, Kind::Integer(0, most, 1), default)
+}
+
+const fn coarsest(id: u32, name: &'static str, most: i32) -> Spec {
+    Spec::new(id, name, Kind::Integer(0, most, 1), most)
+}
 
 const fn can_be_decoded(
     id: u32,
@@ -128,14 +168,17 @@ const fn least_buffers(id: u32, name: &'static str, value: i32) -> Spec {
     }
 }
 
-/// Of which codec alone a control is.
-fn codec_of(id: u32) -> Option<Codec> {
+/// Of which codecs alone a control is; nothing for one that is of all.
+fn codecs_of(id: u32) -> &'static [Codec] {
     match id {
-        H264_LEVEL | H264_PROFILE => Some(Codec::H264),
-        VP8_PROFILE => Some(Codec::Vp8),
-        VP9_PROFILE => Some(Codec::Vp9),
-        HEVC_PROFILE | HEVC_LEVEL => Some(Codec::Hevc),
-        _ => None,
+        B_FRAMES => &[Codec::H264, Codec::Hevc],
+        H264_MIN_QP | H264_MAX_QP | H264_8X8_TRANSFORM | H264_ENTROPY_MODE | H264_LEVEL
+        | H264_PROFILE => &[Codec::H264],
+        VPX_MIN_QP | VPX_MAX_QP => &[Codec::Vp8, Codec::Vp9],
+        VP8_PROFILE => &[Codec::Vp8],
+        VP9_PROFILE => &[Codec::Vp9],
+        HEVC_MIN_QP | HEVC_MAX_QP | HEVC_PROFILE | HEVC_LEVEL | HEVC_TIER => &[Codec::Hevc],
+        _ => &[],
     }
 }
 
@@ -146,8 +189,10 @@ pub fn specs(offer: &Offer) -> Vec<Spec> {
         Way::Decode => &DECODER,
         Way::Encode => &ENCODER,
     };
-    let offered =
-        |spec: &&Spec| codec_of(spec.id).is_none_or(|codec| offer.codecs.contains(&codec));
+    let offered = |spec: &&Spec| {
+        let codecs = codecs_of(spec.id);
+        codecs.is_empty() || codecs.iter().any(|codec| offer.codecs.contains(codec))
+    };
     let mut specs: Vec<Spec> = all.iter().filter(offered).copied().collect();
     if specs.last().is_some_and(|last| last.kind == Kind::Class) {
         specs.pop();
@@ -163,6 +208,25 @@ fn number(controls: &Controls, id: u32) -> u32 {
 fn level(value: i32, any: i32, numbers: &[u8]) -> Option<u8> {
     let at = usize::try_from(value).ok().filter(|_| value != any)?;
     numbers.get(at).copied()
+}
+
+/// What was asked for of quantizers; nothing where they are as they were at first.
+fn quantizers(controls: &Controls, codec: Codec) -> Option<(u32, u32)> {
+    let (finest, coarsest) = match codec {
+        Codec::H264 => (H264_MIN_QP, H264_MAX_QP),
+        Codec::Hevc => (HEVC_MIN_QP, HEVC_MAX_QP),
+        Codec::Vp8 | Codec::Vp9 => (VPX_MIN_QP, VPX_MAX_QP),
+        _ => return None,
+    };
+    if !controls
+        .changed()
+        .any(|(id, _)| id == finest || id == coarsest)
+    {
+        return None;
+    }
+    let (finest, coarsest) = (number(controls, finest), number(controls, coarsest));
+    // Encoders end over none between them.
+    Some((finest, coarsest.max(finest)))
 }
 
 /// How an encoder is to encode.
@@ -198,6 +262,16 @@ pub fn settings(controls: &Controls, chosen: &Chosen) -> EncoderSettings {
         key_interval: number(controls, GOP_SIZE),
         profile,
         level,
+        tier: match controls.value(HEVC_TIER) {
+            1 => Tier::High,
+            _ => Tier::Main,
+        },
+        tools: H264Tools {
+            arithmetic: controls.value(H264_ENTROPY_MODE) != 0,
+            large_transform: controls.value(H264_8X8_TRANSFORM) != 0,
+        },
+        b_pictures: number(controls, B_FRAMES),
+        quantizers: quantizers(controls, chosen.codec),
     }
 }
 
@@ -252,6 +326,53 @@ mod tests {
         assert_eq!(profile, Some(Profile::Vp8(Vp8Profile::One)));
         chosen.codec = Codec::H264;
         assert_eq!(settings(&controls, &chosen).profile, None);
+    }
+
+    #[test]
+    fn what_is_asked_of_an_encoder_reaches_it_and_what_is_not_is_left_to_it() {
+        let offer = offer(Way::Encode, &[Codec::H264, Codec::Hevc, Codec::Vp9]);
+        let all = specs(&offer);
+        assert!(all.is_sorted_by_key(|spec| spec.id));
+        let mut controls = Controls::new(&all);
+        let mut chosen = Chosen::new(&offer);
+        let at_first = settings(&controls, &chosen);
+        let usual = EncoderSettings::default();
+        assert_eq!(
+            (at_first.tier, at_first.tools, at_first.b_pictures),
+            (usual.tier, usual.tools, usual.b_pictures)
+        );
+        assert_eq!(at_first.quantizers, None);
+        for (id, value) in [
+            (B_FRAMES, 2),
+            (H264_MIN_QP, 30),
+            (H264_MAX_QP, 20),
+            (H264_8X8_TRANSFORM, 0),
+            (H264_ENTROPY_MODE, 0),
+            (VPX_MAX_QP, 50),
+            (HEVC_TIER, 1),
+        ] {
+            assert!(controls.put(id, value), "{id:x}");
+        }
+        let asked = settings(&controls, &chosen);
+        assert_eq!((asked.b_pictures, asked.tier), (2, Tier::High));
+        assert!(!asked.tools.arithmetic && !asked.tools.large_transform);
+        assert_eq!(asked.quantizers, Some((30, 30)), "never none between");
+        chosen.codec = Codec::Vp9;
+        assert_eq!(settings(&controls, &chosen).quantizers, Some((4, 50)));
+        chosen.codec = Codec::Hevc;
+        assert_eq!(settings(&controls, &chosen).quantizers, None);
+    }
+
+    #[test]
+    fn controls_of_codecs_that_are_not_there_are_not_told() {
+        let ids = |codecs| {
+            let all = specs(&offer(Way::Encode, codecs));
+            all.iter().map(|spec| spec.id).collect::<Vec<u32>>()
+        };
+        assert!(ids(&[Codec::Vp8]).contains(&VPX_MIN_QP));
+        assert!(!ids(&[Codec::Vp8]).contains(&B_FRAMES));
+        assert!(ids(&[Codec::Hevc]).contains(&B_FRAMES));
+        assert!(!ids(&[Codec::Hevc]).contains(&H264_ENTROPY_MODE));
     }
 
     #[test]
