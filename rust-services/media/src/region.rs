@@ -52,8 +52,9 @@ enum State {
         ticket: Ticket,
         chain: Option<Chain>,
     },
-    /// The VMM has not answered in time, so nobody knows what is there.
-    Lost,
+    /// The VMM has not answered in time, so nobody knows what is there until it does. `unmaps`: it was asked
+    /// to take the place back.
+    Lost { ticket: Ticket, unmaps: bool },
 }
 
 struct Mapping {
@@ -190,7 +191,7 @@ impl Region {
     pub fn ask(&mut self, io: &mut Io) {
         for (&first, mapping) in &mut self.mappings {
             let place = place(first, mapping.count);
-            let state = std::mem::replace(&mut mapping.state, State::Lost);
+            let state = std::mem::replace(&mut mapping.state, State::Mapped);
             mapping.state = match (state, &mapping.backing) {
                 (State::Wanted { chain, writable }, Backing::Memory(memory)) => State::Mapping {
                     ticket: io.ask(Request::Map {
@@ -214,7 +215,9 @@ impl Region {
     pub fn answered(&mut self, ticket: Ticket, answer: VmmAnswer) {
         let asked = self.mappings.iter_mut().find(|(_, mapping)| {
             matches!(&mapping.state,
-                State::Mapping { ticket: asked, .. } | State::Unmapping { ticket: asked, .. }
+                State::Mapping { ticket: asked, .. }
+                | State::Unmapping { ticket: asked, .. }
+                | State::Lost { ticket: asked, .. }
                     if *asked == ticket)
         });
         let Some((&first, mapping)) = asked else {
@@ -222,7 +225,7 @@ impl Region {
         };
         let fate = Fate::of(&answer);
         let mut gone = false;
-        match std::mem::replace(&mut mapping.state, State::Lost) {
+        match std::mem::replace(&mut mapping.state, State::Mapped) {
             State::Mapping { chain, .. } => match (chain, answer) {
                 (Some(chain), Ok(_)) => {
                     mapping.state = State::Mapped;
@@ -237,6 +240,8 @@ impl Region {
                 (None, Ok(_)) => mapping.state = State::Unwanted(None),
                 (chain, Err(refused)) => {
                     gone = fate != Fate::Unknown;
+                    let unmaps = false;
+                    mapping.state = State::Lost { ticket, unmaps };
                     let errno = if gone { Errno::NOMEM } else { Errno::TIMEDOUT };
                     log::debug!("the VMM maps no buffer: {refused}");
                     let told = chain.map(|chain| (chain, errno.into()));
@@ -246,14 +251,22 @@ impl Region {
             State::Unmapping { chain, .. } => {
                 // Where the VMM has nothing to take back, there is nothing.
                 gone = fate == Fate::Done;
-                if fate == Fate::Untouched {
+                let unmaps = true;
+                mapping.state = match fate {
                     // The guest still has it, so it counts until the VMM has heard of it.
-                    mapping.state = State::Unwanted(None);
-                }
+                    Fate::Untouched => State::Unwanted(None),
+                    Fate::Done | Fate::Unknown => State::Lost { ticket, unmaps },
+                };
                 let errno = (!gone).then_some(Errno::TIMEDOUT);
                 let told = chain.map(|chain| (chain, Answer::done().but(errno)));
                 self.done.extend(told);
             }
+            // The VMM has mapped it after all, for nobody.
+            State::Lost { unmaps: false, .. } if answer.is_ok() => {
+                mapping.state = State::Unwanted(None);
+            }
+            // Or has not; or has taken it back, or had nothing there.
+            State::Lost { .. } => gone = true,
             state => mapping.state = state,
         }
         if gone {
@@ -286,7 +299,7 @@ impl Region {
                 State::Mapping { chain, .. } | State::Unmapping { chain, .. } if vmm_maps => {
                     *chain = None;
                 }
-                State::Lost if vmm_maps => {}
+                State::Lost { .. } if vmm_maps => {}
                 _ => self.remove(first),
             }
         }

@@ -393,6 +393,35 @@ fn other_commands_go_on_while_a_vmm_takes_its_time() {
 }
 
 #[test]
+fn what_a_vmm_does_too_late_is_taken_back_and_its_place_used_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let service = launch(directory.path()).start().unwrap();
+    let mut guest = Guest::new(&service);
+    let session = guest.prepare(2);
+    let offset = guest.query(session, 0).m;
+    let first = guest.map(session, 1, offset);
+    let (maps, unmaps) = (
+        guest.post_mmap(session, 1, offset),
+        guest.post_munmap(first),
+    );
+    for waits in [maps, unmaps] {
+        assert_eq!(guest.finish(waits), Err(errno(Errno::TIMEDOUT)));
+    }
+    // Neither is the guest's, as long as nobody knows what is there.
+    for place in [first, first + PLACE] {
+        assert_eq!(guest.unmap_refused(place), errno(Errno::INVAL));
+    }
+    // The VMM wakes up, and does both.
+    assert!(guest.serve() && guest.serve());
+    assert_eq!(guest.shared.mapped().len(), 1);
+    // What it has mapped for nobody is to go.
+    assert!(guest.serve());
+    assert!(guest.shared.mapped().is_empty());
+    let again = guest.map(session, 1, offset);
+    guest.unmap(again);
+}
+
+#[test]
 fn a_reset_takes_all_back_and_what_the_vmm_maps_after_it_too() {
     let directory = tempfile::tempdir().unwrap();
     let service = launch(directory.path()).start().unwrap();

@@ -28,8 +28,6 @@ enum Asker {
     Service(u64),
     /// The device, by this relay.
     Device(Question),
-    /// Nobody any more.
-    Gone,
 }
 
 /// Both ends of the channel, each there or not.
@@ -128,28 +126,27 @@ impl BackChannel {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let asked = self.unanswered.iter().filter_map(|asker| match asker {
             Asker::Device(question) => Some(question),
-            Asker::Service(_) | Asker::Gone => None,
+            Asker::Service(_) => None,
         });
-        asked.chain(&self.waiting).map(Question::until).min()
+        asked.chain(&self.waiting).filter_map(Question::until).min()
     }
 
-    /// Gives up the questions whose time has come. Their answers may still come, for nobody.
+    /// Gives up the questions whose time has come. Their answers may still come.
     pub(crate) fn give_up(&mut self, now: Instant) {
         if self.deadline().is_none_or(|deadline| now < deadline) {
             return;
         }
         for asker in &mut self.unanswered {
-            if matches!(asker, Asker::Device(question) if question.until() <= now) {
-                if let Asker::Device(question) = std::mem::replace(asker, Asker::Gone) {
-                    question.answer(Err(Unanswered::Late));
-                }
+            match asker {
+                Asker::Device(question) if question.is_over(now) => question.give_up(),
+                _ => {}
             }
         }
         // What was not sent yet will not be done either.
         while self
             .waiting
             .front()
-            .is_some_and(|question| question.until() <= now)
+            .is_some_and(|question| question.is_over(now))
         {
             if let Some(question) = self.waiting.pop_front() {
                 question.answer(Err(Unanswered::Crowded));
@@ -240,7 +237,7 @@ impl BackChannel {
                 self.answer_service(&message);
             }
             Some(Asker::Device(question)) => question.answer(Ok(message)),
-            Some(Asker::Service(_) | Asker::Gone) | None => {}
+            Some(Asker::Service(_)) | None => {}
         }
         self.ask_waiting();
     }

@@ -22,20 +22,28 @@ pub enum Unanswered {
     /// Too many questions wait. It was not asked.
     #[error("too many requests wait for the VMM")]
     Crowded,
-    /// It was asked and has not answered in the time that it had. It may still do what it was asked for.
+    /// It was asked and has not answered in the time that it had. It may still do what it was asked for:
+    /// a second answer says what became of it.
     #[error("the VMM has not answered in time")]
     Late,
 }
 
-type Take = Box<dyn FnOnce(Result<Message, Unanswered>) + Send>;
+type Take = Box<dyn Fn(Result<Message, Unanswered>) + Send>;
 
-/// Where the answer goes: called exactly once, from the thread of the relay or the one that asks.
+/// Where the answer goes, from the thread of the relay or the one that asks: once, and once more after
+/// [`Unanswered::Late`].
 struct Answer(Option<Take>);
 
 impl Answer {
     fn give(mut self, answer: Result<Message, Unanswered>) {
         if let Some(take) = self.0.take() {
             take(answer);
+        }
+    }
+
+    fn give_up(&self) {
+        if let Some(take) = &self.0 {
+            take(Err(Unanswered::Late));
         }
     }
 }
@@ -54,7 +62,8 @@ pub struct Question {
     /// What is sent, with `NEED_REPLY`.
     pub(crate) message: Message,
     answer: Answer,
-    until: Instant,
+    /// When it is given up, unless it was.
+    until: Option<Instant>,
 }
 
 impl fmt::Debug for Question {
@@ -66,26 +75,37 @@ impl fmt::Debug for Question {
 }
 
 impl Question {
-    /// A question whose answer (payload and descriptors) goes to `answer`: once, whatever happens,
-    /// and from another thread, which must not be kept waiting. It is given up after `patience`.
+    /// A question whose answer (payload and descriptors) goes to `answer`, whatever happens, and from
+    /// another thread, which must not be kept waiting. It is given up after `patience`: then `answer`
+    /// hears so ([`Unanswered::Late`]), and once more when the answer comes or will not come any more.
     #[must_use]
     pub fn new(
         message: Message,
         patience: Duration,
-        answer: impl FnOnce(Result<Message, Unanswered>) + Send + 'static,
+        answer: impl Fn(Result<Message, Unanswered>) + Send + 'static,
     ) -> Self {
+        let now = Instant::now();
         Self {
             message: message.with_need_reply(true),
             answer: Answer(Some(Box::new(answer))),
-            until: Instant::now()
-                .checked_add(patience)
-                .unwrap_or_else(Instant::now),
+            until: Some(now.checked_add(patience).unwrap_or(now)),
         }
     }
 
-    /// When it is given up.
-    pub(crate) fn until(&self) -> Instant {
+    /// When it is given up, unless it was.
+    pub(crate) fn until(&self) -> Option<Instant> {
         self.until
+    }
+
+    /// Whether its time has come.
+    pub(crate) fn is_over(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| until <= now)
+    }
+
+    /// Says that its time has come. What is answered after all is still told.
+    pub(crate) fn give_up(&mut self) {
+        self.until = None;
+        self.answer.give_up();
     }
 
     /// Answers it.

@@ -74,7 +74,8 @@ pub enum Refused {
     Unanswered(#[from] Unanswered),
 }
 
-/// The answer to a request.
+/// The answer to a request. After [`Unanswered::Late`] there is a second one: what the VMM has said after
+/// all, or [`Unanswered::Gone`] once it will not.
 pub type Answer = Result<Reply, Refused>;
 
 /// The relay of the present session, by which its VMM is asked. Clones share it.
