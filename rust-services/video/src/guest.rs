@@ -4,7 +4,7 @@
 
 use std::os::fd::OwnedFd;
 
-use virtio_device::{Memory, Object, ObjectAccess, ObjectError, Pages};
+use virtio_device::{Memory, Object, ObjectAccess, ObjectError, Pages, limited};
 
 use crate::model::{Access, Guest};
 
@@ -60,10 +60,15 @@ impl Guest for Memory {
         }
     }
 
-    fn begin(&self, buffer: &Buffer, access: Access) {
-        if let Buffer::Object(object) = buffer {
-            object.begin(access.into());
+    fn begin(&self, buffer: &Buffer, access: Access) -> bool {
+        let Buffer::Object(object) = buffer else {
+            return true;
+        };
+        let begun = object.begin(access.into());
+        if let Err(error) = &begun {
+            limited!(log::Level::Warn, "an object cannot be used now: {error}");
         }
+        begun.is_ok()
     }
 
     fn end(&self, buffer: &Buffer, access: Access) {

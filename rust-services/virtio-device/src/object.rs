@@ -5,19 +5,24 @@
 //!
 //! Whoever made it still has it, and may do with it what it likes. So a file in memory is never
 //! mapped: it is read and written by calls, and one that is cut short meanwhile is an error and no
-//! SIGBUS. A dma-buf cannot be cut short and has no such calls; it is mapped, and told of each access
-//! (`DMA_BUF_IOCTL_SYNC`) because of caches. Anything else (a file on a disk or of another process'
+//! SIGBUS. Nor does one whose owner has all that is written go to its end (`O_APPEND`) grow by us. A
+//! dma-buf cannot be cut short and has no such calls; it is mapped, and told of each access
+//! (`DMA_BUF_IOCTL_SYNC`) because of caches. That waits for the devices that are at it, so they are waited
+//! for before, for a time. Anything else (a file on a disk or of another process'
 //! making, a device, a pipe) may keep its reader waiting for ever and is refused.
 
 #![allow(unsafe_code)]
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, OFlags, SeekFrom, fcntl_getfl, fstat, fstatfs, seek};
-use rustix::io::Errno;
+use rustix::io::{Errno, ReadWriteFlags, pwritev2};
 use rustix::ioctl::{Setter, ioctl, opcode};
 use vm_memory::{FileOffset, MmapRegion, VolatileMemory};
 
@@ -29,6 +34,9 @@ const DMA_BUF: u64 = 0x444d_4142;
 const SYNC: rustix::ioctl::Opcode = opcode::write::<u64>(b'b', 0);
 /// In what that takes: an access ends.
 const SYNC_END: u64 = 1 << 2;
+
+/// How long the devices that are at a dma-buf are waited for: six pictures at 60 a second.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Why an object's descriptor is of no use.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +77,14 @@ impl ObjectAccess {
             Self::Write => 2,
         }
     }
+
+    /// What a dma-buf is polled for: who reads waits for those who write it, who writes for all.
+    fn readiness(self) -> PollFlags {
+        match self {
+            Self::Read => PollFlags::IN,
+            Self::Write => PollFlags::OUT,
+        }
+    }
 }
 
 /// Memory of another device.
@@ -78,6 +94,10 @@ pub struct Object {
     /// Of a dma-buf.
     mapping: Option<MmapRegion>,
     len: usize,
+    /// Bytes that it had at first, used or not.
+    whole: u64,
+    /// Who was at it was waited for once in vain: no more time is spent on that until it is free.
+    late: AtomicBool,
 }
 
 impl Object {
@@ -104,8 +124,8 @@ impl Object {
         if fcntl_getfl(&fd)? & OFlags::RWMODE != OFlags::RDWR {
             return Err(ObjectError::Mode);
         }
-        let len = seek(&fd, SeekFrom::End(0))?;
-        let len = usize::try_from(len).unwrap_or(usize::MAX).min(most);
+        let whole = seek(&fd, SeekFrom::End(0))?;
+        let len = usize::try_from(whole).unwrap_or(usize::MAX).min(most);
         if len == 0 {
             return Err(ObjectError::Empty);
         }
@@ -114,7 +134,13 @@ impl Object {
             DMA_BUF => Some(map(&file, len)?),
             _ => None,
         };
-        Ok(Self { file, mapping, len })
+        Ok(Self {
+            file,
+            mapping,
+            len,
+            whole,
+            late: AtomicBool::new(false),
+        })
     }
 
     /// Its bytes.
@@ -124,9 +150,35 @@ impl Object {
         self.len
     }
 
-    /// Says that bytes are about to be read or written: once for many of them.
-    pub fn begin(&self, access: ObjectAccess) {
+    /// Says that bytes are about to be read or written: once for many of them. Devices that are at a
+    /// dma-buf are waited for, but not long.
+    ///
+    /// # Errors
+    /// Where they are at it still, or a file in memory is not as it was handed over. Nothing is to be
+    /// read or written then, and no end to be told.
+    pub fn begin(&self, access: ObjectAccess) -> io::Result<()> {
+        if self.mapping.is_some() {
+            let late = self.late.load(Ordering::Relaxed);
+            let patience = if late { Duration::ZERO } else { PATIENCE };
+            let waited = wait(&self.file, access.readiness(), patience);
+            self.late.store(waited.is_err(), Ordering::Relaxed);
+            waited?;
+        } else if access == ObjectAccess::Write {
+            self.still_takes_bytes_in_place()?;
+        }
         self.sync(access.flag());
+        Ok(())
+    }
+
+    /// Whoever made it has the same open file and may have had all that is written go to its end since
+    /// (`O_APPEND`). A kernel that cannot be told to write in place nevertheless (before Linux 6.9) may
+    /// lengthen it once then, and not again.
+    fn still_takes_bytes_in_place(&self) -> io::Result<()> {
+        let appends = fcntl_getfl(&self.file)?.contains(OFlags::APPEND);
+        if appends || seek(&self.file, SeekFrom::End(0))? > self.whole {
+            return Err(io::Error::other("it is not as it was handed over"));
+        }
+        Ok(())
     }
 
     /// Says that they have been.
@@ -157,7 +209,7 @@ impl Object {
     pub fn write(&self, offset: usize, bytes: &[u8]) -> io::Result<()> {
         let begin = self.holds(offset, bytes.len())?;
         match &self.mapping {
-            None => self.file.write_all_at(bytes, begin),
+            None => write_in_place(&self.file, bytes, begin),
             Some(mapping) => {
                 let slice = mapping.get_slice(offset, bytes.len());
                 slice.map_err(io::Error::other)?.copy_from(bytes);
@@ -184,6 +236,41 @@ impl Object {
             log::debug!("a dma-buf took no sync {flags:#x}: {error}");
         }
     }
+}
+
+/// Waits until a descriptor is ready for something.
+fn wait(file: impl AsFd, what: PollFlags, patience: Duration) -> io::Result<()> {
+    let start = Instant::now();
+    loop {
+        let left = patience.saturating_sub(start.elapsed());
+        let left = Timespec::try_from(left).map_err(io::Error::other)?;
+        let mut one = [PollFd::new(&file, what)];
+        match poll(&mut one, Some(&left)) {
+            Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
+            Ok(_) => return Ok(()),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Writes where it is said, even where the owner of the file has all that is written go to its end; where
+/// the kernel cannot, as it does.
+fn write_in_place(file: &File, mut bytes: &[u8], mut begin: u64) -> io::Result<()> {
+    /// `RWF_NOAPPEND`
+    const IN_PLACE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x20);
+    while !bytes.is_empty() {
+        let written = match pwritev2(file, &[IoSlice::new(bytes)], begin, IN_PLACE) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => written,
+            Err(Errno::INTR) => continue,
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => return file.write_all_at(bytes, begin),
+            Err(error) => return Err(error.into()),
+        };
+        bytes = bytes.get(written..).unwrap_or_default();
+        begin = begin.saturating_add(written as u64);
+    }
+    Ok(())
 }
 
 /// A dma-buf has one length from its making to its end, so that no access within it is a SIGBUS.
@@ -216,7 +303,7 @@ mod tests {
         let file = memfd(100);
         let object = object(&file, 1000).unwrap();
         assert_eq!(object.len(), 100);
-        object.begin(ObjectAccess::Write);
+        object.begin(ObjectAccess::Write).unwrap();
         object.write(90, b"0123456789").unwrap();
         object.end(ObjectAccess::Write);
         let mut seen = [0; 10];
@@ -276,14 +363,14 @@ mod tests {
             // SAFETY: as in `sync`.
             unsafe { ioctl(object.file.as_fd(), Setter::<SYNC, u64>::new(2 | end)) }.unwrap();
         }
-        object.begin(ObjectAccess::Write);
+        object.begin(ObjectAccess::Write).unwrap();
         object.write(4090, b"0123456789").unwrap();
         object.end(ObjectAccess::Write);
         let mut seen = [0; 10];
         file.read_exact_at(&mut seen, 4090).unwrap();
         assert_eq!(&seen, b"0123456789");
         file.write_all_at(b"abc", 8189).unwrap();
-        object.begin(ObjectAccess::Read);
+        object.begin(ObjectAccess::Read).unwrap();
         object.read(8188, &mut seen[..4]).unwrap();
         object.end(ObjectAccess::Read);
         assert_eq!(&seen[..4], b"\0abc");
@@ -307,6 +394,45 @@ mod tests {
         let object = object(&file, 8192).unwrap();
         file.set_len(10).unwrap();
         assert!(object.read(0, &mut [0; 8192]).is_err());
+    }
+
+    #[test]
+    fn one_whose_owner_has_writes_go_to_its_end_is_not_lengthened() {
+        use rustix::fs::fcntl_setfl;
+
+        let file = memfd(100);
+        let object = object(&file, 100).unwrap();
+        let set = |flags| fcntl_setfl(&file, OFlags::RDWR | flags).unwrap();
+        let write = || object.begin(ObjectAccess::Write);
+        // Between the look and the write, which a new kernel does in place.
+        write().unwrap();
+        set(OFlags::APPEND);
+        object.write(10, b"abc").unwrap();
+        let long = file.metadata().unwrap().len();
+        let mut seen = [0; 3];
+        file.read_exact_at(&mut seen, 10).unwrap();
+        assert!((long == 100 && seen == *b"abc") || long == 103);
+        // And not once more, as long as it is so, or is longer than it was.
+        assert!(write().is_err());
+        assert!(object.begin(ObjectAccess::Read).is_ok());
+        set(OFlags::empty());
+        assert_eq!(write().is_ok(), long == 100);
+        file.set_len(200).unwrap();
+        assert!(write().is_err());
+        assert_eq!(file.metadata().unwrap().len(), 200);
+    }
+
+    #[test]
+    fn who_is_at_it_is_waited_for_and_not_for_ever() {
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        let short = Duration::from_millis(1);
+        let late = wait(&reader, PollFlags::IN, short).unwrap_err();
+        assert_eq!(late.kind(), io::ErrorKind::TimedOut);
+        wait(&writer, PollFlags::OUT, short).unwrap();
+        rustix::io::write(&writer, &[1]).unwrap();
+        wait(&reader, PollFlags::IN, short).unwrap();
+        assert_eq!(ObjectAccess::Read.readiness(), PollFlags::IN);
+        assert_eq!(ObjectAccess::Write.readiness(), PollFlags::OUT);
     }
 
     #[test]

@@ -129,4 +129,19 @@ mod tests {
         other.write(2, b"abc").unwrap();
         assert_eq!(places.read(2, 3).unwrap(), b"abc");
     }
+    #[test]
+    fn the_other_side_cannot_have_writes_go_to_its_end() {
+        use rustix::fs::{OFlags, fcntl_setfl};
+
+        let places = Places::new("test", 100, PLACES).unwrap();
+        places.write(1, b"abc").unwrap();
+        let other = places.file.try_clone().unwrap();
+        fcntl_setfl(&other, OFlags::RDWR | OFlags::APPEND).unwrap();
+        // Behind the end there is nothing, so its own session fails.
+        assert!(places.write(0, b"def").is_err());
+        assert_eq!(places.read(1, 3).unwrap(), b"abc");
+        assert_eq!(places.read(0, 3).unwrap(), [0; 3]);
+        let long = places.file.metadata().unwrap().len();
+        assert_eq!(long, 100 * PLACES as u64);
+    }
 }

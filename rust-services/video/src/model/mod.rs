@@ -58,9 +58,11 @@ pub trait Guest {
     fn buffer(&self, runs: &[(u64, u32)]) -> Option<Self::Buffer>;
     /// Its bytes.
     fn len(&self, buffer: &Self::Buffer) -> usize;
-    /// Bytes of it are about to be read, or written: once for many of them.
-    fn begin(&self, buffer: &Self::Buffer, access: Access) {
+    /// Bytes of it are about to be read, or written: once for many of them. False where they cannot be
+    /// now; then there is no end.
+    fn begin(&self, buffer: &Self::Buffer, access: Access) -> bool {
         let _ = (buffer, access);
+        true
     }
     /// They have been.
     fn end(&self, buffer: &Self::Buffer, access: Access) {

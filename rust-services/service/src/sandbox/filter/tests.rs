@@ -41,6 +41,17 @@ fn a_worker_may_do_less_than_a_backend_and_its_nursery_starts_it() {
     Filters::compile(&Policy::only(Role::Nursery)).unwrap();
 }
 
+#[test]
+fn who_starts_codecs_may_look_at_pictures_in_their_drivers_memory() {
+    let mut policy = Policy::new();
+    policy.backend_threads();
+    let backend = rules_of(Role::Backend, &policy).unwrap();
+    // A driver's buffer is mapped to be looked at, and given back by a call of that driver's.
+    for number in [libc::SYS_mmap, libc::SYS_munmap, libc::SYS_ioctl] {
+        assert_eq!(backend.get(&number).map(Vec::len), Some(0), "{number}");
+    }
+}
+
 /// What a call says in a thread with the filter of a worker.
 fn as_worker<T: Send>(
     call: impl FnOnce() -> rustix::io::Result<T> + Send,

@@ -57,7 +57,7 @@ impl<G: Guest> Stream<G> {
         let resource = self.input.resources.get(&id);
         let planes = resource.map_or(&[][..], |resource| &resource.planes);
         let fetch = || self.fetch(guest, id, bytes);
-        let read = touching(guest, planes, Access::Read, fetch);
+        let read = touching(guest, planes, Access::Read, fetch).flatten();
         let answer = match read {
             None => Answer::Refused(Refusal::InvalidParameter),
             Some(read) => {

@@ -78,7 +78,7 @@ impl<G: Guest> Stream<G> {
             .map(|resource| &resource.planes);
         let planes = planes.map_or(&[][..], Vec::as_slice);
         let write = || self.write(guest, planes, &*output);
-        let written = touching(guest, planes, Access::Write, write);
+        let written = touching(guest, planes, Access::Write, write).unwrap_or(Ok(None));
         let answer = match written {
             Ok(Some(done)) => Answer::Done(done),
             Ok(None) => {

@@ -67,18 +67,18 @@ impl<B> Side<B> {
     }
 }
 
-/// Does what touches these planes: some memory is told before and after.
+/// Does what touches these planes: some memory is told before and after. Nothing where one of them cannot be
+/// touched now.
 pub(super) fn touching<G: Guest, T>(
     guest: &G,
     planes: &[G::Buffer],
     access: Access,
     work: impl FnOnce() -> T,
-) -> T {
-    for plane in planes {
-        guest.begin(plane, access);
-    }
-    let done = work();
-    for plane in planes {
+) -> Option<T> {
+    let begun = planes.iter().take_while(|plane| guest.begin(plane, access));
+    let begun = begun.count();
+    let done = (begun == planes.len()).then(work);
+    for plane in planes.iter().take(begun) {
         guest.end(plane, access);
     }
     done
