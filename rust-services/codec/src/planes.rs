@@ -14,6 +14,9 @@ use crate::layout::{Layout, PixelFormat, Plane, Size};
 /// Bytes that are looked at at a time where rows follow each other without a gap.
 const AT_A_TIME: usize = 16 << 10;
 
+/// A picture of another process has no longer side.
+pub(crate) const MOST_SIDE: u32 = 16_384;
+
 /// Bytes from a row to the next of a picture of another process, at most: decoders' rows are longer than
 /// what is seen of them, but not without end.
 fn most_stride(least: usize) -> usize {

@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 
 use agl_virtio_media::v4l2::input::{CaptureParm, FrameInterval};
 use agl_virtio_media::v4l2::{Buffer, Fraction};
-use camera::{SIZE, STREAMON};
+use camera::{SIZE, STREAMON, errno};
 use driver::Driver;
 use frontend::memory::Buffer as GuestBuffer;
 use frontend::service_under_test::{Launch, ServiceUnderTest};
@@ -178,7 +178,7 @@ fn a_camera_has_the_rates_that_it_says_of_its_own() {
     assert!(has_bars(&viewer.picture(), 7, 100));
     // Another rate is for when nobody looks.
     parm.interval = HALVES;
-    let busy = rustix::io::Errno::BUSY.raw_os_error().unsigned_abs();
+    let busy = errno(rustix::io::Errno::BUSY);
     assert_eq!(viewer.driver.ioctl(session, S_PARM, &mut parm), busy);
 }
 

@@ -14,26 +14,20 @@
 )]
 
 #[path = "driver/camera.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
 mod camera;
 mod driver;
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
-use agl_virtio_media::camera::modes::{Mode, PixelFormat};
-use agl_virtio_media::camera::picture::{Look, Picture};
-use agl_virtio_media::rate::Rate;
 use agl_virtio_media::v4l2::control::Control;
 #[cfg(feature = "gstreamer")]
 use agl_virtio_media::v4l2::{BufType, PixFormatMplane};
 use agl_virtio_media::v4l2::{Buffer, Format, RequestBuffers};
-use camera::{G_FMT, REQBUFS, SIZE, STREAMON};
+use camera::{G_FMT, REQBUFS, SIZE, STREAMON, errno, keeper, launch, number};
 use driver::Driver;
 use frontend::Deadline;
 use frontend::clients::media::COMMANDS;
 use frontend::hostile::{Attack, Request, endure};
 use frontend::memory::Buffer as GuestBuffer;
-use frontend::service_under_test::Launch;
 use rustix::io::Errno;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
@@ -41,58 +35,6 @@ const STREAMOFF: u32 = 19;
 const G_CTRL: u32 = 27;
 const S_CTRL: u32 = 28;
 const HFLIP: u32 = 0x98_0914;
-
-fn launch(directory: &Path) -> Launch {
-    Launch::new(
-        env!("CARGO_BIN_EXE_agl-virtio-media"),
-        directory.join("socket"),
-    )
-    .args(["--log", "error", "--bus", "none"])
-}
-
-/// The keeper beside our service; built where it is not there, because only this service's tests
-/// were asked for.
-fn keeper() -> PathBuf {
-    let service = Path::new(env!("CARGO_BIN_EXE_agl-virtio-media"));
-    let keeper = service.with_file_name("agl-virtio-keeper");
-    if !keeper.exists() {
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--package", "agl-virtio-keeper"]);
-        if service.parent().unwrap().ends_with("release") {
-            build.arg("--release");
-        }
-        assert!(
-            build.status().unwrap().success(),
-            "the keeper does not build"
-        );
-    }
-    keeper
-}
-
-/// The number that a picture shows, if it is that picture to the byte.
-fn number(bytes: &[u8]) -> Option<u64> {
-    let row = &bytes[238 * 320..];
-    let shown = (0..32).fold(0, |number, bit| {
-        number << 1 | u64::from(row[bit * 10 + 5] > 90)
-    });
-    let mode = Mode {
-        format: PixelFormat::Nv12,
-        width: 320,
-        height: 240,
-        rate: Rate::USUAL,
-    };
-    let mut picture = Picture::new(mode);
-    picture.draw(shown, Look::default());
-    let mut at = 0;
-    while at < bytes.len() {
-        let run = picture.run_at(at);
-        if bytes[at..at + run.len()] != *run {
-            return None;
-        }
-        at += run.len();
-    }
-    Some(shown)
-}
 
 #[test]
 fn a_driver_gets_one_picture_after_the_other() {
@@ -106,7 +48,7 @@ fn a_driver_gets_one_picture_after_the_other() {
         assert_eq!(driver.queue(session, index as u32, pages), 0);
     }
     let twice = driver.queue(session, 0, &pages[0]);
-    assert_eq!(twice, Errno::INVAL.raw_os_error() as u32);
+    assert_eq!(twice, errno(Errno::INVAL));
     assert_eq!(driver.word(session, STREAMON, 1), 0);
     let mut last = None;
     for index in 0..3 {
@@ -171,7 +113,7 @@ fn what_the_specification_replaces_is_not_answered() {
     let session = driver.open().unwrap();
     for number in [0, 17, 61, 62, 70, 89, 104, 192, u32::MAX] {
         let (status, _) = driver.command(&[3, 0, session, number], &[0; 256], 256);
-        assert_eq!(status, Errno::NOTTY.raw_os_error() as u32, "{number}");
+        assert_eq!(status, errno(Errno::NOTTY), "{number}");
     }
 }
 
@@ -189,7 +131,7 @@ fn send_scraps(driver: &mut Driver) {
         assert_ne!(driver.command(&words, &[], 16).0, 0);
     }
     let unknown = driver.command(&[3, 0, 999, G_FMT], &[0; 208], 208).0;
-    assert_eq!(unknown, Errno::NODEV.raw_os_error() as u32);
+    assert_eq!(unknown, errno(Errno::NODEV));
     driver.close(session);
 }
 
@@ -233,7 +175,7 @@ fn a_buffer_outside_of_guest_memory_is_refused() {
     let addr = driver.0.guest_mut().memory().address_in_gap();
     let nowhere = GuestBuffer { addr, len: SIZE };
     let status = driver.queue(session, 0, &nowhere);
-    assert_eq!(status, Errno::FAULT.raw_os_error() as u32);
+    assert_eq!(status, errno(Errno::FAULT));
     let pages = driver.pages();
     assert_eq!(driver.queue(session, 0, &pages), 0);
 }
@@ -244,7 +186,7 @@ fn sessions_are_bounded_and_one_at_a_time_has_the_pictures() {
     let service = launch(directory.path()).start().unwrap();
     let mut driver = Driver::new(&service);
     let sessions: Vec<_> = (0..128).map(|_| driver.open().unwrap()).collect();
-    let busy = Errno::BUSY.raw_os_error() as u32;
+    let busy = errno(Errno::BUSY);
     assert_eq!(driver.open(), Err(busy));
     driver.prepare(sessions[0], 2);
     let mut request = RequestBuffers::new_zeroed();
@@ -309,7 +251,7 @@ fn after_a_death_sessions_are_told_and_settings_are_kept() {
         assert_eq!(rest[..4], 104_u32.to_le_bytes(), "ECONNRESET");
         driver.0.offer_event().unwrap();
         let (status, _) = driver.command(&[3, 0, session, G_FMT], &[0; 208], 208);
-        assert_eq!(status, Errno::NODEV.raw_os_error() as u32);
+        assert_eq!(status, errno(Errno::NODEV));
         driver.close(session);
         let new = driver.open().unwrap();
         assert_ne!(new, session);

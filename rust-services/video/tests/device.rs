@@ -17,9 +17,9 @@
 #[path = "../../codec/tests/bench/mod.rs"]
 #[allow(dead_code, reason = "the codec's own tests use the rest")]
 mod bench;
+#[allow(dead_code, reason = "other tests use the rest")]
 mod player;
 
-use std::path::Path;
 use std::process::Command;
 
 use agl_virtio_codec::{Codec, PixelFormat, Size};
@@ -32,28 +32,13 @@ use frontend::clients::video::{
 };
 use frontend::hostile::{Attack, Request, endure};
 use frontend::message_bus::{MessageBus, Policy};
-use frontend::service_under_test::{Launch, ServiceUnderTest, built_program};
-use player::{CodedPlayer, H264, HEVC, NV12, Player, VP8, VP9};
-
-fn launch(directory: &Path, function: &str) -> Launch {
-    Launch::new(
-        env!("CARGO_BIN_EXE_agl-virtio-video"),
-        directory.join("socket"),
-    )
-    .args(["--log", "error", "--bus", "none", "--function", function])
-}
-
-fn client(service: &ServiceUnderTest) -> VideoClient {
-    let stream = service.connect(Deadline::patient()).unwrap();
-    VideoClient::start(stream, &VideoClient::options()).unwrap()
-}
+use frontend::service_under_test::{Launch, built_program};
+use player::{CodedPlayer, H264, HEVC, LIBVPX8, LIBVPX9, NV12, Player, VP8, VP9, client, launch};
 
 const B_FRAMES: &str = "x264enc bframes=3 b-pyramid=true key-int-max=12 speed-preset=ultrafast \
                         ! video/x-h264,profile=main,stream-format=byte-stream";
 const X265: &str =
     "x265enc speed-preset=ultrafast key-int-max=12 ! video/x-h265,stream-format=byte-stream";
-const LIBVPX8: &str = "vp8enc deadline=1 cpu-used=8 keyframe-max-dist=12";
-const LIBVPX9: &str = "vp9enc deadline=1 cpu-used=8 keyframe-max-dist=12 lag-in-frames=0";
 
 #[test]
 fn streams_are_decoded_as_the_host_decodes_them() {

@@ -32,11 +32,9 @@ use frontend::clients::video::{
 use frontend::message_bus::{MessageBus, Policy};
 use frontend::service_under_test::{Launch, ServiceUnderTest, descendants};
 use frontend::{ChainId, Deadline};
-use player::{CODED, NV12, Resource, VP8, VP9, sum_of};
+use player::{CODED, LIBVPX8, LIBVPX9, NV12, PATIENCE, Resource, VP8, VP9, client, sum_of};
 use rustix::process::{Pid, Signal, kill_process};
 
-const LIBVPX8: &str = "vp8enc deadline=1 cpu-used=8 keyframe-max-dist=12";
-const LIBVPX9: &str = "vp9enc deadline=1 cpu-used=8 keyframe-max-dist=12 lag-in-frames=0";
 const NAME: &str = "org.automotivelinux.Virtio1.Device.guest.decoder";
 const DEVICE: &str = "/org/automotivelinux/Virtio1/guests/guest/decoder";
 const INTERFACE: &str = "org.automotivelinux.Virtio1.Video";
@@ -44,8 +42,6 @@ const INTERFACE: &str = "org.automotivelinux.Virtio1.Video";
 const QUEUE_CLEAR: u32 = 0x107;
 /// Streams at once.
 const STREAMS: u32 = 8;
-/// How long everything may take.
-const PATIENCE: Duration = Duration::from_secs(120);
 /// How often a codec is killed, where `AGL_VIRTIO_KILLS` says nothing else.
 const KILLS: usize = 20;
 
@@ -92,8 +88,7 @@ impl Scene {
     }
 
     fn client(&self) -> VideoClient {
-        let stream = self.service.connect(Deadline::patient()).unwrap();
-        VideoClient::start(stream, &VideoClient::options()).unwrap()
+        client(&self.service)
     }
 
     /// What the service says on its bus; waits until it does.

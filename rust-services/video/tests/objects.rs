@@ -23,7 +23,6 @@ mod player;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 use std::time::Duration;
 
 use agl_virtio_codec::{Codec, Size};
@@ -33,23 +32,13 @@ use frontend::clients::video::{
     INVALID_STREAM_ID, OK, OUT_OF_MEMORY, OUTPUT, Params, VideoClient, done, word,
 };
 use frontend::protocol::protocol_feature;
-use frontend::service_under_test::{Launch, ServiceUnderTest, built_program};
+use frontend::service_under_test::{ServiceUnderTest, built_program};
 use frontend::shared_objects::{SharedObjects, answer, next_lookup};
 use frontend::{ChainId, Deadline};
-use player::{NV12, Player, VP8, attach_object, name, object};
+use player::{LIBVPX8, NV12, Player, VP8, attach_object, launch, name, object};
 
 /// The feature: resources may lie in objects.
 const F_VIRTIO_OBJECT: u64 = 1 << 2;
-const LIBVPX8: &str = "vp8enc deadline=1 cpu-used=8 keyframe-max-dist=12";
-
-fn launch(directory: &Path, function: &str, dialect: &str) -> Launch {
-    Launch::new(
-        env!("CARGO_BIN_EXE_agl-virtio-video"),
-        directory.join("socket"),
-    )
-    .args(["--log", "error", "--bus", "none", "--function", function])
-    .args(["--dialect", dialect])
-}
 
 /// A guest whose VMM knows objects.
 fn client(service: &ServiceUnderTest) -> VideoClient {
@@ -84,7 +73,7 @@ fn plays_into_objects(driver: &mut VideoClient, stream: u32) {
 fn pictures_are_decoded_into_objects_as_the_host_decodes_them() {
     for (dialect, draft) in [("v5", Draft::V5), ("v3", Draft::V3)] {
         let directory = tempfile::tempdir().unwrap();
-        let service = launch(directory.path(), "decoder", dialect);
+        let service = launch(directory.path(), "decoder").args(["--dialect", dialect]);
         let service = service.start().unwrap();
         let mut driver = client(&service).speaking(draft);
         plays_into_objects(&mut driver, 1);
@@ -94,7 +83,7 @@ fn pictures_are_decoded_into_objects_as_the_host_decodes_them() {
 #[test]
 fn pictures_are_encoded_out_of_an_object() {
     let directory = tempfile::tempdir().unwrap();
-    let service = launch(directory.path(), "encoder", "v5").start().unwrap();
+    let service = launch(directory.path(), "encoder").start().unwrap();
     let mut driver = client(&service);
     let size = Size::new(176, 144);
     assert_eq!(driver.create_in(1, VP8, [1, 1]).unwrap(), OK);
@@ -136,8 +125,8 @@ fn only_a_vmm_that_can_find_objects_is_offered_them() {
     let directory = tempfile::tempdir().unwrap();
     let keeper = built_program("agl-virtio-keeper").unwrap();
     let services = [
-        launch(directory.path(), "decoder", "v5"),
-        launch(directory.path(), "decoder", "v5").below_keeper(keeper),
+        launch(directory.path(), "decoder"),
+        launch(directory.path(), "decoder").below_keeper(keeper),
     ];
     for service in services {
         let service = service.start().unwrap();
@@ -158,7 +147,7 @@ fn only_a_vmm_that_can_find_objects_is_offered_them() {
 #[test]
 fn what_cannot_be_used_is_refused_and_the_stream_goes_on() {
     let directory = tempfile::tempdir().unwrap();
-    let service = launch(directory.path(), "decoder", "v5").start().unwrap();
+    let service = launch(directory.path(), "decoder").start().unwrap();
     let pid = service.service_pid();
     let mut driver = client(&service);
     assert_eq!(driver.create_in(1, VP8, [0, 1]).unwrap(), OK);
@@ -194,7 +183,7 @@ fn what_cannot_be_used_is_refused_and_the_stream_goes_on() {
 #[test]
 fn an_object_that_is_too_small_or_is_cut_short_is_an_error_and_no_signal() {
     let directory = tempfile::tempdir().unwrap();
-    let service = launch(directory.path(), "encoder", "v5").start().unwrap();
+    let service = launch(directory.path(), "encoder").start().unwrap();
     let pid = service.service_pid();
     let mut driver = client(&service);
     assert_eq!(driver.create_in(1, VP8, [1, 0]).unwrap(), OK);
@@ -226,7 +215,7 @@ fn an_object_that_is_too_small_or_is_cut_short_is_an_error_and_no_signal() {
 #[test]
 fn a_vmm_that_never_answers_holds_up_nobody_else() {
     let directory = tempfile::tempdir().unwrap();
-    let service = launch(directory.path(), "decoder", "v5").start().unwrap();
+    let service = launch(directory.path(), "decoder").start().unwrap();
     let mut driver = client(&service);
     assert_eq!(driver.create_in(1, VP8, [0, 1]).unwrap(), OK);
     let waiting = driver.attach_objects(1, OUTPUT, 1, &[name(OUTPUT, 1)]);
@@ -248,7 +237,7 @@ fn a_vmm_that_never_answers_holds_up_nobody_else() {
 #[test]
 fn a_silent_vmm_is_not_asked_without_end() {
     let directory = tempfile::tempdir().unwrap();
-    let service = launch(directory.path(), "decoder", "v5").start().unwrap();
+    let service = launch(directory.path(), "decoder").start().unwrap();
     let mut driver = client(&service);
     let deadline = Deadline::after(Duration::from_secs(120));
     let mut refused = false;
@@ -275,7 +264,7 @@ fn a_silent_vmm_is_not_asked_without_end() {
 #[test]
 fn a_vmm_that_has_an_object_and_does_not_hand_it_over_is_not_asked_again() {
     let directory = tempfile::tempdir().unwrap();
-    let service = launch(directory.path(), "decoder", "v5").start().unwrap();
+    let service = launch(directory.path(), "decoder").start().unwrap();
     let mut driver = client(&service);
     assert_eq!(driver.create_in(1, VP8, [0, 1]).unwrap(), OK);
     let chain = driver.attach_objects(1, OUTPUT, 1, &[name(OUTPUT, 1)]);
@@ -296,7 +285,7 @@ fn a_vmm_that_has_an_object_and_does_not_hand_it_over_is_not_asked_again() {
 #[test]
 fn a_stream_that_ends_under_a_lookup_answers_who_waits() {
     let directory = tempfile::tempdir().unwrap();
-    let service = launch(directory.path(), "decoder", "v5").start().unwrap();
+    let service = launch(directory.path(), "decoder").start().unwrap();
     let mut driver = client(&service);
     assert_eq!(driver.create_in(1, VP8, [0, 1]).unwrap(), OK);
     let waiting = driver.attach_objects(1, OUTPUT, 1, &[name(OUTPUT, 1)]);
@@ -311,7 +300,7 @@ fn a_stream_that_ends_under_a_lookup_answers_who_waits() {
 #[test]
 fn after_a_death_under_a_lookup_the_driver_hears_so_and_objects_work_again() {
     let directory = tempfile::tempdir().unwrap();
-    let service = launch(directory.path(), "decoder", "v5")
+    let service = launch(directory.path(), "decoder")
         .below_keeper(built_program("agl-virtio-keeper").unwrap())
         .start()
         .unwrap();

@@ -19,34 +19,17 @@ mod bench;
 #[allow(dead_code, reason = "the tests of whole streams use the rest")]
 mod player;
 
-use std::path::Path;
-use std::time::Duration;
-
 use agl_virtio_codec::{Codec, Layout, PixelFormat, Position, Size};
 use bench::{Fnv, decoded, encode, plain, psnr};
 use frontend::Deadline;
 use frontend::clients::video::{
     DONE, INPUT, OK, OUTPUT, Params, RESOLUTION_CHANGED, VideoClient, done,
 };
-use frontend::service_under_test::{Launch, ServiceUnderTest};
-use player::{CODED, H264, NV12, Resource, VP8};
+use player::{CODED, H264, NV12, PATIENCE, Resource, VP8, client, launch};
 
-const PATIENCE: Duration = Duration::from_secs(120);
 /// What memory has around a picture.
 const AROUND: u8 = 0xa5;
 const STREAM: u32 = 1;
-
-fn service(directory: &Path, function: &str) -> ServiceUnderTest {
-    let program = env!("CARGO_BIN_EXE_agl-virtio-video");
-    let words = ["--log", "error", "--bus", "none", "--function", function];
-    let launch = Launch::new(program, directory.join("socket")).args(words);
-    launch.start().unwrap()
-}
-
-fn client(service: &ServiceUnderTest) -> VideoClient {
-    let stream = service.connect(Deadline::patient()).unwrap();
-    VideoClient::start(stream, &VideoClient::options()).unwrap()
-}
 
 /// Left, top, width and height.
 type Place = [u32; 4];
@@ -82,7 +65,7 @@ fn rows(layout: &Layout, seen: Size, memory: &mut [u8], mut look: impl FnMut(&mu
 #[test]
 fn a_decoded_picture_lies_where_the_driver_wants_it_and_nothing_else_is_written() {
     let directory = tempfile::tempdir().unwrap();
-    let service = service(directory.path(), "decoder");
+    let service = launch(directory.path(), "decoder").start().unwrap();
     let mut driver = client(&service);
     let seen = Size::new(175, 143);
     let clip = encode("vp8enc deadline=1 cpu-used=8", seen, 1);
@@ -127,7 +110,7 @@ fn a_decoded_picture_lies_where_the_driver_wants_it_and_nothing_else_is_written(
 #[test]
 fn what_lies_in_the_rectangle_is_encoded_and_nothing_else() {
     let directory = tempfile::tempdir().unwrap();
-    let service = service(directory.path(), "encoder");
+    let service = launch(directory.path(), "encoder").start().unwrap();
     let mut driver = client(&service);
     assert_eq!(driver.create(STREAM, H264).unwrap(), OK);
     let (room, seen) = (Size::new(160, 112), Size::new(96, 64));
@@ -177,7 +160,7 @@ fn hostile_rectangles_are_put_into_the_picture() {
     let most = u32::MAX;
     for (function, queue) in [("decoder", OUTPUT), ("encoder", INPUT)] {
         let directory = tempfile::tempdir().unwrap();
-        let service = service(directory.path(), function);
+        let service = launch(directory.path(), function).start().unwrap();
         let mut driver = client(&service);
         assert_eq!(driver.create(STREAM, H264).unwrap(), OK);
         for place in [

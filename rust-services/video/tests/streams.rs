@@ -22,25 +22,15 @@ mod player;
 
 use agl_virtio_codec::Codec;
 use bench::streams;
-use frontend::Deadline;
-use frontend::clients::video::VideoClient;
-use frontend::service_under_test::Launch;
-use player::{NV12, Player};
+use player::{NV12, Player, client, launch};
 
 /// Timestamps of the guest: whatever they are, they come back.
 const FROM: u64 = 70_000;
 
 fn same_as_on_the_host(codec: Codec, coded: u32) {
     let directory = tempfile::tempdir().unwrap();
-    let service = Launch::new(
-        env!("CARGO_BIN_EXE_agl-virtio-video"),
-        directory.path().join("socket"),
-    )
-    .args(["--log", "error", "--bus", "none"])
-    .start()
-    .unwrap();
-    let stream = service.connect(Deadline::patient()).unwrap();
-    let mut driver = VideoClient::start(stream, &VideoClient::options()).unwrap();
+    let service = launch(directory.path(), "decoder").start().unwrap();
+    let mut driver = client(&service);
     let mut wrong = Vec::new();
     for (number, stream) in (1..).zip(streams::of(codec)) {
         let mut player = Player::new(&mut driver, number, coded, NV12);

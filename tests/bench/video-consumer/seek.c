@@ -10,119 +10,28 @@
  * No program of Debian's seeks in a decoder's stream without starting it anew,
  * nor places its pictures.
  */
-#include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-#include <arpa/inet.h>
-#include <linux/videodev2.h>
+#include "decoder.h"
 
-#define IN V4L2_BUF_TYPE_VIDEO_OUTPUT_MPLANE
-#define OUT V4L2_BUF_TYPE_VIDEO_CAPTURE_MPLANE
-#define MOST 32
-#define PATIENCE_MS 60000
 /* What buffers have around a picture. */
 #define AROUND 0xa5
 
-static int video;
-static unsigned char *stream;
-static size_t stream_len, at;
-static void *in_memory[MOST], *out_memory[MOST];
-static unsigned int in_count, out_count, in_size;
+static void *out_memory[MOST];
+static unsigned int out_count, out_size;
 static struct v4l2_format picture = { .type = OUT };
 static struct v4l2_rect seen;
 /* Where pictures are wanted, if somewhere: width and height of buffers, left, top. */
 static unsigned int wish[4];
-static int again, stopped;
-static long units, decoded, written;
-
-static void fail(const char *what)
-{
-	fprintf(stderr, "%s: %s\n", what, strerror(errno));
-	exit(1);
-}
-
-static void ask(unsigned long request, void *argument, const char *what)
-{
-	if (ioctl(video, request, argument))
-		fail(what);
-}
-
-static unsigned int allocate(unsigned int type, unsigned int count, void **memory)
-{
-	struct v4l2_requestbuffers request = { .type = type, .count = count, .memory = V4L2_MEMORY_MMAP };
-	unsigned int i;
-
-	ask(VIDIOC_REQBUFS, &request, "REQBUFS");
-	for (i = 0; i < request.count; i++) {
-		struct v4l2_plane plane = { 0 };
-		struct v4l2_buffer b = { .type = type, .memory = V4L2_MEMORY_MMAP, .index = i, .m.planes = &plane, .length = 1 };
-
-		ask(VIDIOC_QUERYBUF, &b, "QUERYBUF");
-		memory[i] = mmap(NULL, plane.length, PROT_READ | PROT_WRITE, MAP_SHARED, video, plane.m.mem_offset);
-		if (memory[i] == MAP_FAILED)
-			fail("mmap");
-		if (type == IN)
-			in_size = plane.length;
-		else
-			memset(memory[i], AROUND, plane.length);
-	}
-	return request.count;
-}
-
-static void queue(unsigned int type, unsigned int index, unsigned int bytes)
-{
-	struct v4l2_plane plane = { .bytesused = bytes };
-	struct v4l2_buffer b = { .type = type, .memory = V4L2_MEMORY_MMAP, .index = index, .m.planes = &plane, .length = 1 };
-
-	/* The second time round is told from the first by the time. */
-	b.timestamp.tv_sec = again + 1;
-	b.timestamp.tv_usec = type == IN ? ++units : 0;
-	ask(VIDIOC_QBUF, &b, "QBUF");
-}
-
-/* The next unit into this buffer; at the end, ask for the rest. */
-static void feed(unsigned int index)
-{
-	uint32_t len;
-
-	if (at + 8 > stream_len) {
-		struct v4l2_decoder_cmd stop = { .cmd = V4L2_DEC_CMD_STOP };
-
-		/* The first time round is left before its end. */
-		if (again && !stopped++)
-			ask(VIDIOC_DECODER_CMD, &stop, "STOP");
-		return;
-	}
-	memcpy(&len, stream + at + 4, sizeof(len));
-	len = ntohl(len);
-	if (len > in_size || at + 8 + len > stream_len) {
-		fprintf(stderr, "a unit of %u bytes\n", len);
-		exit(1);
-	}
-	memcpy(in_memory[index], stream + at + 8, len);
-	at += 8 + len;
-	queue(IN, index, len);
-}
+static long frames, decoded, written;
 
 static void seek(void)
 {
 	int type = IN;
-	unsigned int i;
 
 	ask(VIDIOC_STREAMOFF, &type, "STREAMOFF");
 	again = 1;
-	at = 0;
+	leaves = 0;
 	ask(VIDIOC_STREAMON, &type, "STREAMON");
-	for (i = 0; i < in_count; i++)
-		feed(i);
+	feed_all();
 }
 
 /* Writes a piece of a picture and leaves nothing of it behind. */
@@ -188,14 +97,16 @@ static void set_up_pictures(void)
 	ask(VIDIOC_G_SELECTION, &selection, "G_SELECTION");
 	ask(VIDIOC_G_CTRL, &least, "G_CTRL");
 	seen = selection.r;
-	out_count = allocate(OUT, least.value + 3, out_memory);
-	for (i = 0; i < out_count; i++)
+	out_count = allocate(OUT, least.value + 3, out_memory, &out_size);
+	for (i = 0; i < out_count; i++) {
+		memset(out_memory[i], AROUND, out_size);
 		queue(OUT, i, 0);
+	}
 	ask(VIDIOC_STREAMON, &type, "STREAMON");
 }
 
 /* A picture, if there is one; 1 at the end. */
-static int take_picture(long frames)
+static int take_picture(void)
 {
 	struct v4l2_plane plane = { 0 };
 	struct v4l2_buffer b = { .type = OUT, .memory = V4L2_MEMORY_MMAP, .m.planes = &plane, .length = 1 };
@@ -224,65 +135,18 @@ static int take_picture(long frames)
 	return 0;
 }
 
-static void take_unit(void)
-{
-	struct v4l2_plane plane = { 0 };
-	struct v4l2_buffer b = { .type = IN, .memory = V4L2_MEMORY_MMAP, .m.planes = &plane, .length = 1 };
-
-	if (!ioctl(video, VIDIOC_DQBUF, &b))
-		feed(b.index);
-	else if (errno != EAGAIN)
-		fail("DQBUF");
-}
-
 int main(int argc, char **argv)
 {
-	struct v4l2_event_subscription change = { .type = V4L2_EVENT_SOURCE_CHANGE };
-	struct v4l2_format coded = { .type = IN };
-	struct stat status;
-	unsigned int i;
-	int file, type = IN;
+	int i;
 
 	if (argc != 4 && argc != 8)
 		return 2;
-	for (i = 4; i < (unsigned int)argc; i++)
+	frames = atol(argv[3]);
+	for (i = 4; i < argc; i++)
 		wish[i - 4] = atoi(argv[i]);
-	file = open(argv[2], O_RDONLY);
-	if (file < 0 || fstat(file, &status))
-		fail(argv[2]);
-	stream_len = status.st_size;
-	stream = malloc(stream_len);
-	if (!stream || read(file, stream, stream_len) != (ssize_t)stream_len)
-		fail(argv[2]);
-	video = open(argv[1], O_RDWR | O_NONBLOCK);
-	if (video < 0)
-		fail(argv[1]);
-	coded.fmt.pix_mp.pixelformat = V4L2_PIX_FMT_H264;
-	coded.fmt.pix_mp.num_planes = 1;
-	ask(VIDIOC_S_FMT, &coded, "S_FMT");
-	ask(VIDIOC_SUBSCRIBE_EVENT, &change, "SUBSCRIBE_EVENT");
-	in_count = allocate(IN, 4, in_memory);
-	for (i = 0; i < in_count; i++)
-		feed(i);
-	ask(VIDIOC_STREAMON, &type, "STREAMON");
-	for (;;) {
-		struct pollfd ready = { .fd = video, .events = POLLIN | POLLOUT | POLLPRI };
-
-		if (poll(&ready, 1, PATIENCE_MS) != 1) {
-			fprintf(stderr, "nothing within %d s, after %ld pictures\n", PATIENCE_MS / 1000, decoded);
-			return 1;
-		}
-		if (ready.revents & POLLPRI)
-			set_up_pictures();
-		if (ready.revents & POLLOUT)
-			take_unit();
-		if (ready.revents & POLLIN && take_picture(atol(argv[3])))
-			break;
-		if (ready.revents == POLLERR) {
-			fprintf(stderr, "the device is gone\n");
-			return 1;
-		}
-	}
+	leaves = 1;
+	open_stream(argv[1], argv[2]);
+	decode(set_up_pictures, take_picture);
 	fprintf(stderr, "%ld pictures, %ld of them from the beginning again\n", decoded, written);
 	return fflush(stdout) ? 1 : 0;
 }

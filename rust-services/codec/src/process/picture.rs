@@ -12,10 +12,7 @@ use super::message::Command;
 use crate::coder::{Output, Put, PutError, StoredPicture};
 use crate::layout::{Layout, Size};
 use crate::picture::{Picture, WriteError};
-use crate::planes::{Planes, Rows};
-
-/// A picture has no longer side.
-const MOST_SIDE: u32 = 16_384;
+use crate::planes::{MOST_SIDE, Planes, Rows};
 
 /// A worker may use this place for nothing else meanwhile.
 pub(super) struct Lease {

@@ -5,12 +5,14 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::time::Duration;
 
 use agl_virtio_codec::Size;
 use frontend::clients::video::{
     DONE, EOS, ERROR, INPUT, KEY, OK, OUTPUT, Params, RESOLUTION_CHANGED, VideoClient, done, word,
 };
+use frontend::service_under_test::{Launch, ServiceUnderTest};
 use frontend::shared_objects::{SharedObjects, Uuid};
 use frontend::{Buffer, ChainId, Deadline};
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -31,9 +33,29 @@ pub(crate) const CODED: u32 = 64 * 1024;
 const INPUTS: u32 = 3;
 const OUTPUTS: u32 = 3;
 /// How long everything may take.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 /// How often both queues are looked at.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// Encoders of clips, with a key picture now and then.
+pub(crate) const LIBVPX8: &str = "vp8enc deadline=1 cpu-used=8 keyframe-max-dist=12";
+pub(crate) const LIBVPX9: &str =
+    "vp9enc deadline=1 cpu-used=8 keyframe-max-dist=12 lag-in-frames=0";
+
+/// The service, a decoder or an encoder.
+pub(crate) fn launch(directory: &Path, function: &str) -> Launch {
+    Launch::new(
+        env!("CARGO_BIN_EXE_agl-virtio-video"),
+        directory.join("socket"),
+    )
+    .args(["--log", "error", "--bus", "none", "--function", function])
+}
+
+/// A guest of it.
+pub(crate) fn client(service: &ServiceUnderTest) -> VideoClient {
+    let stream = service.connect(Deadline::patient()).unwrap();
+    VideoClient::start(stream, &VideoClient::options()).unwrap()
+}
 
 /// Memory of a resource.
 pub(crate) struct Resource {

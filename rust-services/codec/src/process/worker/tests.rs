@@ -52,26 +52,38 @@ impl Coder for Scripted {
     }
 }
 
-/// Has a worker hear these commands, then do what it can. What it says, and its codec was told.
-fn after(commands: &[Command]) -> (Vec<Report>, Told) {
-    let (ours, its) = pair().unwrap();
-    let told = Arc::new(Mutex::new(Told::default()));
-    let mut worker = Worker {
-        socket: &its,
-        coder: Box::new(Scripted {
-            told: Arc::clone(&told),
-            flushing: false,
-        }),
+/// A worker that has heard and done nothing yet.
+fn worker(
+    socket: &OwnedFd,
+    coder: Box<dyn Coder>,
+    output: Places,
+    frames: Option<Frames>,
+) -> Worker<'_> {
+    Worker {
+        socket,
+        coder,
         input: Places::new("in", 16, PLACES).unwrap(),
-        output: Places::new("out", 16, PLACES).unwrap(),
+        output,
         free: (0..PLACES).collect(),
-        frames: None,
+        frames,
         lent: Vec::new(),
         waiting: VecDeque::new(),
         ready: None,
         flushes: 0,
         said: Instant::now(),
+    }
+}
+
+/// Has a worker hear these commands, then do what it can. What it says, and its codec was told.
+fn after(commands: &[Command]) -> (Vec<Report>, Told) {
+    let (ours, its) = pair().unwrap();
+    let told = Arc::new(Mutex::new(Told::default()));
+    let coder = Scripted {
+        told: Arc::clone(&told),
+        flushing: false,
     };
+    let output = Places::new("out", 16, PLACES).unwrap();
+    let mut worker = worker(&its, Box::new(coder), output, None);
     for command in commands {
         send(&ours, command, &[], Wait::Yes).unwrap();
     }
@@ -208,22 +220,11 @@ fn pictures_are_lent_where_they_were_drawn_a_few_at_a_time() {
     let (ours, its) = pair().unwrap();
     let output = Places::new("out", 4096, PLACES + 5).unwrap();
     let frames = output.frames().unwrap().unwrap();
-    let mut worker = Worker {
-        socket: &its,
-        coder: Box::new(Drawing {
-            frames: frames.clone(),
-            left: 5,
-        }),
-        input: Places::new("in", 16, PLACES).unwrap(),
-        output,
-        free: (0..PLACES).collect(),
-        frames: Some(frames.clone()),
-        lent: Vec::new(),
-        waiting: VecDeque::new(),
-        ready: None,
-        flushes: 0,
-        said: Instant::now(),
+    let coder = Drawing {
+        frames: frames.clone(),
+        left: 5,
     };
+    let mut worker = worker(&its, Box::new(coder), output, Some(frames.clone()));
     let shown = || {
         let mut places = Vec::new();
         while let Ok(Some((Report::Output { place, .. }, _))) = receive::<Report>(&ours, Wait::No) {
