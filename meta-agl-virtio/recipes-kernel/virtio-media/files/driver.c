@@ -6,6 +6,7 @@
  * the guest's own pages where the device takes these.
  */
 
+#include <linux/io.h>
 #include <linux/module.h>
 #include <linux/slab.h>
 #include <linux/virtio.h>
@@ -86,6 +87,8 @@ static void virtio_media_free(struct v4l2_device *v4l2)
 	/* Not that of a codec, nor of a probe that did not come so far. */
 	if (media->camera.media)
 		virtio_media_queue_release(&media->camera);
+	if (media->memory)
+		memunmap(media->memory);
 	destroy_workqueue(media->work);
 	put_device(media->dma_dev);
 	v4l2_device_unregister(&media->v4l2);
@@ -127,6 +130,8 @@ static void virtio_media_choose_memory(struct virtio_media_session *session, u32
 	    virtio_media_ioctl_once(session, VIDIOC_REQBUFS, &request) != -EINVAL)
 		return;
 	media->in_region = true;
+	/* It also has programs' pages be ordinary memory where a CPU would not take them for it. */
+	media->memory = memremap(media->region.addr, media->region.len, MEMREMAP_WB);
 	v4l2_disable_ioctl(&media->video, VIDIOC_EXPBUF);
 	create.format.type = type;
 	virtio_media_ioctl_once(session, VIDIOC_G_FMT, &create.format);
@@ -248,6 +253,7 @@ static int virtio_media_probe(struct virtio_device *vdev)
 	spin_lock_init(&media->sessions_lock);
 	mutex_init(&media->settings_lock);
 	mutex_init(&media->region_lock);
+	init_rwsem(&media->placing);
 	INIT_LIST_HEAD(&media->mappings);
 	INIT_LIST_HEAD(&media->sessions);
 	init_waitqueue_head(&media->changed);
@@ -298,7 +304,7 @@ static void virtio_media_remove(struct virtio_device *vdev)
 {
 	struct virtio_media *media = vdev->priv;
 
-	virtio_media_region_give_back(media, false);
+	virtio_media_region_leave(media);
 	virtio_media_stop(media, true);
 	vdev->config->del_vqs(vdev);
 	v4l2_device_disconnect(&media->v4l2);

@@ -11,12 +11,18 @@
  * has its buffers at other places. What is not mapped is when it is touched.
  */
 
+#include <linux/file.h>
 #include <linux/fs.h>
-#include <linux/io.h>
 #include <linux/mm.h>
 #include <linux/slab.h>
 
 #include "virtio_media.h"
+
+/*
+ * So often may a plane be mapped at once: the region is shared by all programs,
+ * and few want more than one mapping of a buffer.
+ */
+#define MOST_MAPPINGS 16
 
 struct virtio_media_plane {
 	struct kref users;		/* vb2 and mappings */
@@ -29,7 +35,7 @@ struct virtio_media_mapping {
 	struct kref users;
 	struct list_head list;		/* with region_lock, as all that follows */
 	struct virtio_media_plane *plane;
-	struct address_space *space;	/* of the file, which outlives it */
+	struct file *file;		/* which keeps the plane's queue */
 	unsigned long size;
 	bool writable;
 	bool there;			/* the device has it at this place */
@@ -53,6 +59,7 @@ static void virtio_media_mapping_free(struct kref *users)
 	struct virtio_media_mapping *mapping =
 		container_of(users, struct virtio_media_mapping, users);
 	struct virtio_media *media = virtio_media_of(mapping);
+	struct file *file = mapping->file;
 	bool there;
 
 	mutex_lock(&media->region_lock);
@@ -64,6 +71,7 @@ static void virtio_media_mapping_free(struct kref *users)
 	kref_put(&mapping->plane->users, virtio_media_plane_free);
 	kvfree(mapping->kept);
 	kfree(mapping);
+	fput(file);
 }
 
 static void virtio_media_mapping_put(struct virtio_media_mapping *mapping)
@@ -78,29 +86,20 @@ static void virtio_media_mapping_put(struct virtio_media_mapping *mapping)
 static void virtio_media_keep(struct virtio_media *media,
 			      struct virtio_media_mapping *mapping)
 {
-	void *memory = memremap(media->region.addr + mapping->place, mapping->size,
-				MEMREMAP_WB);
-
-	if (!memory)
+	if (!media->memory)
 		return;
 	if (!mapping->kept)
 		mapping->kept = kvmalloc(mapping->size, GFP_KERNEL);
 	if (mapping->kept)
-		memcpy(mapping->kept, memory, mapping->size);
-	memunmap(memory);
+		memcpy(mapping->kept, media->memory + mapping->place, mapping->size);
 }
 
 /* With region_lock held: a new buffer, which the device does not have yet. */
 static void virtio_media_put_back(struct virtio_media *media,
 				  struct virtio_media_mapping *mapping)
 {
-	void *memory = memremap(media->region.addr + mapping->place, mapping->size,
-				MEMREMAP_WB);
-
-	if (memory) {
-		memcpy(memory, mapping->kept, mapping->size);
-		memunmap(memory);
-	}
+	if (media->memory)
+		memcpy(media->memory + mapping->place, mapping->kept, mapping->size);
 }
 
 /* What the device calls a plane when it is asked to map it. */
@@ -137,9 +136,9 @@ static int virtio_media_plane_offset(struct virtio_media_session *session,
 	return err;
 }
 
-/* With session->alive held: has the device map it, wherever it was before. */
-static int virtio_media_place(struct virtio_media_session *session,
-			      struct virtio_media_mapping *mapping)
+/* With session->alive and media->placing held. */
+static int virtio_media_place_now(struct virtio_media_session *session,
+				  struct virtio_media_mapping *mapping)
 {
 	struct virtio_media *media = session->media;
 	unsigned int resets = READ_ONCE(media->resets);
@@ -148,6 +147,8 @@ static int virtio_media_place(struct virtio_media_session *session,
 	u32 offset;
 	int err;
 
+	if (media->leaving)
+		return -ENODEV;
 	err = virtio_media_plane_offset(session, mapping->plane, &offset);
 	if (err)
 		return err;
@@ -175,11 +176,24 @@ static int virtio_media_place(struct virtio_media_session *session,
 	mapping->births = session->births;
 	WRITE_ONCE(mapping->there, true);
 	if (was_there)
-		unmap_mapping_range(mapping->space, 0, 0, 1);
+		unmap_mapping_range(mapping->file->f_mapping, 0, 0, 1);
 	mutex_unlock(&media->region_lock);
 	if (was_there)
 		virtio_media_unmap_place(media, before);
 	return 0;
+}
+
+/* With session->alive held: has the device map it, wherever it was before. */
+static int virtio_media_place(struct virtio_media_session *session,
+			      struct virtio_media_mapping *mapping)
+{
+	struct virtio_media *media = session->media;
+	int err;
+
+	down_read(&media->placing);
+	err = virtio_media_place_now(session, mapping);
+	up_read(&media->placing);
+	return err;
 }
 
 /* Waits for a session that is being begun anew, and tries again. */
@@ -230,9 +244,9 @@ int virtio_media_region_refresh(struct virtio_media_queue *queue,
 	return err;
 }
 
-/* One that the device has; from here on nobody looks at it. */
-static struct virtio_media_mapping *virtio_media_take_one(struct virtio_media *media,
-							  bool keep)
+/* One that the device has, at this place; from here on nobody looks at it. */
+static struct virtio_media_mapping *
+virtio_media_take_one(struct virtio_media *media, bool keep, u64 *place)
 {
 	struct virtio_media_mapping *mapping, *found = NULL;
 
@@ -240,7 +254,8 @@ static struct virtio_media_mapping *virtio_media_take_one(struct virtio_media *m
 	list_for_each_entry(mapping, &media->mappings, list) {
 		if (mapping->there && kref_get_unless_zero(&mapping->users)) {
 			WRITE_ONCE(mapping->there, false);
-			unmap_mapping_range(mapping->space, 0, 0, 1);
+			unmap_mapping_range(mapping->file->f_mapping, 0, 0, 1);
+			*place = mapping->place;
 			if (keep)
 				virtio_media_keep(media, mapping);
 			found = mapping;
@@ -255,12 +270,22 @@ void virtio_media_region_give_back(struct virtio_media *media, bool keep)
 {
 	struct virtio_media_mapping *mapping;
 	int err = 0;
+	u64 place;
 
 	/* Who does not answer would only be waited for again. */
-	while (!err && (mapping = virtio_media_take_one(media, keep))) {
-		err = virtio_media_unmap_place(media, mapping->place);
+	while (!err && (mapping = virtio_media_take_one(media, keep, &place))) {
+		err = virtio_media_unmap_place(media, place);
 		virtio_media_mapping_put(mapping);
 	}
+}
+
+void virtio_media_region_leave(struct virtio_media *media)
+{
+	/* Else a program that touches its pictures without end has them back at once. */
+	down_write(&media->placing);
+	media->leaving = true;
+	up_write(&media->placing);
+	virtio_media_region_give_back(media, false);
 }
 
 void virtio_media_region_forget(struct virtio_media *media)
@@ -271,7 +296,7 @@ void virtio_media_region_forget(struct virtio_media *media)
 	WRITE_ONCE(media->resets, media->resets + 1);
 	list_for_each_entry(mapping, &media->mappings, list) {
 		WRITE_ONCE(mapping->there, false);
-		unmap_mapping_range(mapping->space, 0, 0, 1);
+		unmap_mapping_range(mapping->file->f_mapping, 0, 0, 1);
 	}
 	mutex_unlock(&media->region_lock);
 }
@@ -376,13 +401,15 @@ static int virtio_media_region_mmap(void *priv, struct vm_area_struct *vma)
 	struct virtio_media_mapping *mapping;
 	int err;
 
+	if (kref_read(&plane->users) > MOST_MAPPINGS)
+		return -ENOMEM;
 	mapping = kzalloc_obj(*mapping);
 	if (!mapping)
 		return -ENOMEM;
 	kref_init(&mapping->users);
 	kref_get(&plane->users);
 	mapping->plane = plane;
-	mapping->space = vma->vm_file->f_mapping;
+	mapping->file = get_file(vma->vm_file);
 	mapping->size = vma->vm_end - vma->vm_start;
 	mapping->writable = vma->vm_flags & VM_WRITE;
 	mutex_lock(&media->region_lock);

@@ -92,6 +92,9 @@ struct virtio_media {
 	struct virtio_media_event *events;
 	struct virtio_shm_region region;
 	bool in_region;			/* buffers are the device's own */
+	void *memory;			/* the region, for the driver itself; or nothing */
+	struct rw_semaphore placing;	/* the device is mapping one; to write: */
+	bool leaving;			/* and maps none any more */
 	struct mutex region_lock;	/* what is mapped in it: these */
 	struct list_head mappings;
 	unsigned int resets;
@@ -210,6 +213,8 @@ int virtio_media_region_refresh(struct virtio_media_queue *queue,
 				unsigned int index);
 /* Has the device unmap all, until programs touch it again, as it was or empty. */
 void virtio_media_region_give_back(struct virtio_media *media, bool keep);
+/* The same for good: nothing is mapped after it. */
+void virtio_media_region_leave(struct virtio_media *media);
 /* The device is about to be reset, which takes all that is mapped. */
 void virtio_media_region_forget(struct virtio_media *media);
 
