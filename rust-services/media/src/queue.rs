@@ -374,6 +374,7 @@ impl Queue {
             }
         }
         if is_output {
+            self.slot(request.buffer.index)?.recall_words(request);
             judge_input(request, &planes, wants.most)?;
         }
         let kept = request.buffer.flags & BufferFlags::KEPT.0;

@@ -118,6 +118,16 @@ impl Slot {
         }
         Ok(self.own.iter().map(|own| own.pages()).collect())
     }
+
+    /// QBUF of an input that was prepared: as Linux has it, what was said of its bytes then counts, and not
+    /// what is said now.
+    pub(super) fn recall_words(&self, request: &mut BufferRequest) {
+        if self.state == State::Prepared {
+            for (plane, kept) in request.planes.iter_mut().zip(&self.plane_words) {
+                (plane.bytesused, plane.data_offset) = (kept.bytesused, kept.data_offset);
+            }
+        }
+    }
 }
 
 /// Judges what a driver says of an input: of so many bytes a plane, at most.
@@ -147,20 +157,39 @@ mod tests {
     use super::*;
     use crate::memory::Budget;
 
+    /// An input of one plane that brings these bytes.
+    fn input(bytesused: u32, data_offset: u32) -> BufferRequest {
+        let plane = Plane {
+            bytesused,
+            data_offset,
+            ..Plane::new_zeroed()
+        };
+        BufferRequest {
+            buffer: Buffer::new_zeroed(),
+            type_: BufType::OutputMplane,
+            planes: vec![plane],
+        }
+    }
+
+    #[test]
+    fn what_was_said_of_an_input_when_it_was_prepared_counts_when_it_is_queued() {
+        let memory = Budget::new(1 << 20).allocate(1000).unwrap();
+        let mut slot = Slot::new(BufType::OutputMplane, Memory::Mmap, 0, vec![memory]);
+        slot.take_words(&input(100, 10), BufType::OutputMplane);
+        for (state, used) in [(State::Free, (5000, 6000)), (State::Prepared, (100, 10))] {
+            slot.state = state;
+            let mut request = input(5000, 6000);
+            slot.recall_words(&mut request);
+            let plane = request.planes[0];
+            assert_eq!((plane.bytesused, plane.data_offset), used, "{state:?}");
+        }
+    }
+
     #[test]
     fn an_input_lies_in_its_plane_and_brings_no_more_than_may_be() {
         let memory = Budget::new(1 << 20).allocate(1000).unwrap();
         let judged = |(bytesused, data_offset)| {
-            let plane = Plane {
-                bytesused,
-                data_offset,
-                ..Plane::new_zeroed()
-            };
-            let mut request = BufferRequest {
-                buffer: Buffer::new_zeroed(),
-                type_: BufType::OutputMplane,
-                planes: vec![plane],
-            };
+            let mut request = input(bytesused, data_offset);
             judge_input(&mut request, &[memory.pages()], 900).map(|()| request.buffer.field)
         };
         for good in [(0, 0), (900, 0), (1000, 100), (1000, 999)] {
