@@ -15,6 +15,8 @@ use std::time::Duration;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
+/// A guest is shown after this time at the latest, if it is in order.
+const SHOWN: Duration = Duration::from_secs(5);
 /// A service that has not checked its table within this time is stuck.
 const CHECK: Duration = Duration::from_secs(60);
 /// A guest that is to start with the manager has so long before the next one begins.
@@ -143,7 +145,7 @@ impl Registry {
         let guests = self.overview.borrow().guests.clone();
         for (name, handle) in guests {
             if !handle.status().definition.file.exists() {
-                self.forget(name, handle, &mut leaving);
+                self.forget(name, handle, &mut leaving).await;
             }
         }
         self.conclude(faults)
@@ -298,7 +300,7 @@ impl Registry {
                 .iter()
                 .any(|definition| definition.name == *name)
             {
-                self.forget(name.clone(), handle.clone(), leaving);
+                self.forget(name.clone(), handle.clone(), leaving).await;
             }
         }
         for definition in definitions {
@@ -308,6 +310,15 @@ impl Registry {
             }
         }
         leaving.retain(|_, task| !task.is_finished());
+        // Whoever has the answer finds all guests.
+        let guests = self.overview.borrow().guests.clone();
+        let shown = async {
+            for handle in guests.values() {
+                handle.is_shown().await;
+            }
+        };
+        // One whose monitor does not answer holds up nobody for longer.
+        let _ = tokio::time::timeout(SHOWN, shown).await;
     }
 
     async fn renew(
@@ -351,15 +362,17 @@ impl Registry {
     }
 
     /// A guest without a file goes as soon as it does not run; until then it stays visible.
-    fn forget(&self, name: String, handle: GuestHandle, leaving: &mut Leaving) {
+    async fn forget(&self, name: String, handle: GuestHandle, leaving: &mut Leaving) {
         if leaving.get(&name).is_some_and(|task| !task.is_finished()) {
             return;
         }
         let (overview, observer) = (self.overview.clone(), Arc::clone(&self.observer));
         let of = name.clone();
+        // Now: a file that comes back a moment later is to be heard of after this.
+        let answer = handle.ask(Command::Forget).await;
         let task = self.runtime.spawn(async move {
             // Its file is there again, or it is gone already.
-            if let Err(error) = handle.call(Command::Forget).await {
+            if let Err(error) = answer.wait().await {
                 log::debug!("{name}: {error}");
                 return;
             }

@@ -108,6 +108,20 @@ pub struct Call {
     pub(super) reply: Reply,
 }
 
+/// What comes of a request.
+#[derive(Debug)]
+pub struct Answer(oneshot::Receiver<Result<(), GuestError>>);
+
+impl Answer {
+    /// Waits for it.
+    ///
+    /// # Errors
+    /// See [`GuestError`].
+    pub async fn wait(self) -> Result<(), GuestError> {
+        self.0.await.map_err(|_| GuestError::Gone)?
+    }
+}
+
 /// A guest's task, from outside. Clones are the same one.
 #[derive(Debug, Clone)]
 pub struct GuestHandle {
@@ -121,10 +135,21 @@ impl GuestHandle {
     /// # Errors
     /// See [`GuestError`].
     pub async fn call(&self, command: Command) -> Result<(), GuestError> {
+        self.ask(command).await.wait().await
+    }
+
+    /// Asks: whatever is asked after this is done after it. The answer may be waited for.
+    pub async fn ask(&self, command: Command) -> Answer {
         let (reply, answer) = oneshot::channel();
-        let call = Call { command, reply };
-        self.calls.send(call).await.map_err(|_| GuestError::Gone)?;
-        answer.await.map_err(|_| GuestError::Gone)?
+        // Where nobody hears it, nobody answers.
+        let _ = self.calls.send(Call { command, reply }).await;
+        Answer(answer)
+    }
+
+    /// Waits until it has been shown for the first time.
+    pub async fn is_shown(&self) {
+        // An end of its task is one, too.
+        let _ = self.status.clone().changed().await;
     }
 
     /// Waits until it does not start any more, be it that it runs or that it does not.
