@@ -17,6 +17,7 @@ SRC_URI = "\
     https://download.qemu.org/qemu-${PV}.tar.xz \
     file://0001-virtio-let-devices-that-have-no-name-be-created.patch \
     file://0002-vhost-user-give-snd-i2c-rng-and-input-queues-of-256.patch \
+    file://0003-vhost-user-take-back-regions-whose-memory-is-gone.patch \
     file://python-of-the-build \
 "
 SRC_URI[sha256sum] = "6ee1d1a61f68212476b27108c26da5f449dc09b626d42f8279ba0dc2e08fa858"
@@ -49,6 +50,9 @@ PACKAGECONFIG[vhost] = "\
     --disable-vhost-user --disable-vhost-kernel --disable-vhost-net --disable-vhost-vdpa\
 "
 PACKAGECONFIG[virtfs] = "--enable-virtfs --enable-attr --enable-cap-ng,--disable-virtfs --disable-attr,attr libcap-ng"
+
+# The distribution's --disable-static is not among the options of QEMU's own configure.
+DISABLE_STATIC = ""
 
 # Everything that is not asked for is off: no display, no sound, no USB of the host, no network storage.
 EXTRA_OECONF = "\
